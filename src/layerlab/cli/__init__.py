@@ -1,0 +1,58 @@
+"""The command line: parses, calls, prints. Nothing is computed here and nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from layerlab.cli import claims, data, graph, reproduce
+from layerlab.cli.output import fail
+from layerlab.errors import UserError
+
+app = typer.Typer(
+    name="layerlab",
+    help="A workbench for neural-network architecture decisions: inspect, race, report.",
+    epilog="Example: layerlab graph race cora --models gcn,gat,sgc,mlp --seeds 20",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(graph.app, name="graph")
+app.add_typer(data.app, name="data")
+app.add_typer(claims.app, name="claims")
+app.command(name="reproduce", epilog=reproduce.EPILOG)(reproduce.reproduce)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from layerlab import __version__
+
+        typer.echo(f"layerlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script: a `UserError` becomes one line on standard error and status 2."""
+    try:
+        app()
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        # What was finished is on disk already; the command that was interrupted has said how to resume.
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) went away: not an error of ours. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,29 @@
+"""The one error that a user is meant to read.
+
+Everything that a user can get wrong (a file, an argument, a value) is raised as `UserError`: one line that
+says what was expected, what came, where, and what to do. The command line prints that line and exits with
+status 2; a library user catches it as a `ValueError`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """Bad input. ``str(error)`` is a single line that names the mend.
+
+    Args:
+        message: what was expected, what came, and what to do.
+        file: the file in which it was found, if there is one.
+        line: the 1-based line of that file, if there is one.
+
+    >>> str(UserError("expected a number, got 'abc'", file="nodes.csv", line=3))
+    "nodes.csv:3: expected a number, got 'abc'"
+    """
+
+    def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
+        where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
+        super().__init__(" ".join(f"{where}{message}".split()))
+        self.file = None if file is None else str(file)
+        self.line = line
