@@ -1,0 +1,229 @@
+"""Sparse matrices in compressed-row form: adjacency operators and sparse features alike.
+
+A `Pattern` says where the non-zeros are; a `SparseMatrix` adds their values. The pattern is what is expensive to
+transpose or to spread over heads, so it is shared and caches both; the values are an ordinary tensor, which may
+carry gradients (attention coefficients) or a dropout mask.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse as scipy_sparse
+from torch import Tensor
+
+from layerlab.errors import UserError
+
+# torch says once per process that CSR tensors are in beta. A person who trains a GCN can do nothing about it.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), (0, 0))
+
+_INT32_MAX = 2**31 - 1
+
+
+def _index_dtype(nnz: int, shape: tuple[int, int]) -> torch.dtype:
+    return torch.int32 if max(nnz, *shape) <= _INT32_MAX else torch.int64
+
+
+class Pattern:
+    """The positions of the non-zeros of a matrix, row by row. Immutable; its derived forms are built once.
+
+    Args:
+        crow: row offsets, ``(rows + 1,)``, int32 or int64, from 0 to nnz, non-decreasing.
+        col: column of each entry, ``(nnz,)``, same dtype, strictly increasing within a row.
+        shape: ``(rows, columns)``.
+
+    The constructor trusts its input: it is called on what this package built or has validated. Input from
+    outside goes through `SparseMatrix.from_scipy`, `from_dense` or `layerlab.graph.Graph`.
+    """
+
+    def __init__(self, crow: Tensor, col: Tensor, shape: tuple[int, int]) -> None:
+        self.crow = crow
+        self.col = col
+        self.shape = shape
+        self._heads: dict[int, tuple[Pattern, Tensor]] = {}
+        self._transposed: tuple[Pattern, Tensor] | None = None
+
+    @property
+    def nnz(self) -> int:
+        return self.col.shape[0]
+
+    @cached_property
+    def row(self) -> Tensor:
+        """Row of each entry, ``(nnz,)``."""
+        counts = self.crow[1:] - self.crow[:-1]
+        rows = torch.arange(self.shape[0], dtype=self.crow.dtype, device=self.crow.device)
+        return torch.repeat_interleave(rows, counts, output_size=self.nnz)
+
+    def transposed(self) -> tuple[Pattern, Tensor]:
+        """The transposed pattern, and where each of its entries stood in this one: ``values.T == values[order]``."""
+        if self._transposed is None:
+            # Entries come in row order, so a stable sort by column leaves the rows of each column ascending.
+            order = torch.argsort(self.col, stable=True)
+            counts = torch.bincount(self.col, minlength=self.shape[1])
+            crow = torch.zeros(self.shape[1] + 1, dtype=self.crow.dtype, device=self.crow.device)
+            crow[1:] = counts.cumsum(0)
+            pattern = Pattern(crow, self.row.index_select(0, order), (self.shape[1], self.shape[0]))
+            inverse = torch.empty_like(order)
+            inverse[order] = torch.arange(self.nnz, device=order.device)
+            pattern._transposed = (self, inverse)
+            self._transposed = (pattern, order)
+        return self._transposed
+
+    def per_head(self, heads: int) -> tuple[Pattern, Tensor]:
+        """One copy of the pattern per head, interleaved, so that one product serves all heads.
+
+        Entry (i, j) becomes entries (i H + h, j H + h) for h < H, which act on a ``(columns, H, F)`` tensor seen
+        as ``(columns H, F)``. Returns that pattern and the position of each of its entries in a ``(nnz, H)``
+        tensor of values, flattened. No tensor of size entries x heads x features is ever built.
+        """
+        if heads not in self._heads:
+            counts = (self.crow[1:] - self.crow[:-1]).long().repeat_interleave(heads)
+            crow = torch.zeros(self.shape[0] * heads + 1, dtype=torch.int64, device=self.crow.device)
+            crow[1:] = counts.cumsum(0)
+            total = self.nnz * heads
+            head_row = torch.repeat_interleave(
+                torch.arange(self.shape[0] * heads, device=crow.device), counts, output_size=total
+            )
+            row = torch.div(head_row, heads, rounding_mode="floor")
+            head = head_row - row * heads
+            within = torch.arange(total, device=crow.device) - crow.index_select(0, head_row)
+            entry = self.crow.long().index_select(0, row) + within
+            col = self.col.long().index_select(0, entry) * heads + head
+            shape = (self.shape[0] * heads, self.shape[1] * heads)
+            dtype = _index_dtype(total, shape)
+            self._heads[heads] = (Pattern(crow.to(dtype), col.to(dtype), shape), entry * heads + head)
+        return self._heads[heads]
+
+    def to(self, device: torch.device | str) -> Pattern:
+        """The same pattern on another device (itself when it is there already)."""
+        if self.col.device == torch.device(device):
+            return self
+        return Pattern(self.crow.to(device), self.col.to(device), self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Derived forms are cheap to rebuild and would multiply what travels to a worker process.
+        return {"crow": self.crow, "col": self.col, "shape": self.shape}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Pattern.__init__(self, state["crow"], state["col"], state["shape"])
+
+
+class SparseMatrix:
+    """An immutable sparse matrix: a shared `Pattern` and one value per entry.
+
+    Args:
+        pattern: where the entries are.
+        values: ``(nnz,)``, a floating dtype; may require gradients.
+
+    >>> m = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [3.0, 0.0]]))
+    >>> m.transpose().to_dense().tolist()
+    [[0.0, 3.0], [2.0, 0.0]]
+    """
+
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        if values.shape != (pattern.nnz,):
+            raise UserError(f"expected {pattern.nnz} values, one per entry, got shape {tuple(values.shape)}")
+        if not values.is_floating_point():
+            raise UserError(f"expected floating-point values, got {values.dtype}; convert them with .float()")
+        self.pattern = pattern
+        self.values = values
+
+    @classmethod
+    def from_scipy(cls, matrix: Any, dtype: torch.dtype = torch.float32) -> SparseMatrix:
+        """From any scipy sparse matrix or array; duplicates are summed, explicit zeros dropped.
+
+        Raises:
+            UserError: not a two-dimensional scipy sparse matrix of real numbers, or a value is NaN or infinite.
+        """
+        if not scipy_sparse.issparse(matrix) or matrix.ndim != 2:
+            raise UserError(f"expected a 2-dimensional scipy sparse matrix, got {type(matrix).__name__}")
+        if matrix.dtype.kind not in "buif":
+            raise UserError(f"expected a matrix of real numbers, got dtype {matrix.dtype}")
+        csr = scipy_sparse.csr_array(matrix, copy=True)
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        if not np.isfinite(csr.data).all():
+            entry = int(np.flatnonzero(~np.isfinite(csr.data))[0])
+            row = int(np.searchsorted(csr.indptr, entry, side="right")) - 1
+            raise UserError(f"row {row}, column {csr.indices[entry]} is {csr.data[entry]}: expected finite values")
+        shape = (int(csr.shape[0]), int(csr.shape[1]))
+        index = np.int32 if _index_dtype(csr.nnz, shape) is torch.int32 else np.int64
+        # Copies: scipy may hand out read-only or foreign memory, and this matrix must not change under its reader.
+        crow = torch.from_numpy(csr.indptr.astype(index))
+        col = torch.from_numpy(csr.indices.astype(index))
+        return cls(Pattern(crow, col, shape), torch.from_numpy(csr.data.astype(np.float64)).to(dtype))
+
+    @classmethod
+    def from_dense(cls, matrix: Tensor) -> SparseMatrix:
+        """From a two-dimensional tensor; keeps its floating dtype (integers become float32) and device."""
+        if matrix.ndim != 2:
+            raise UserError(f"expected a 2-dimensional tensor, got shape {tuple(matrix.shape)}")
+        dtype = matrix.dtype if matrix.is_floating_point() else torch.float32
+        numbers = matrix.detach().to("cpu", torch.float64).numpy()
+        return cls.from_scipy(scipy_sparse.csr_array(numbers), dtype).to(device=matrix.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.pattern.shape
+
+    @property
+    def nnz(self) -> int:
+        return self.pattern.nnz
+
+    @property
+    def crow(self) -> Tensor:
+        return self.pattern.crow
+
+    @property
+    def col(self) -> Tensor:
+        return self.pattern.col
+
+    @property
+    def row(self) -> Tensor:
+        return self.pattern.row
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    def transpose(self) -> SparseMatrix:
+        """The transposed matrix. The pattern is transposed once; the values follow it, gradients included."""
+        pattern, order = self.pattern.transposed()
+        return SparseMatrix(pattern, self.values.index_select(0, order))
+
+    def with_values(self, values: Tensor) -> SparseMatrix:
+        """The same pattern with other values: attention coefficients, or values after dropout."""
+        return SparseMatrix(self.pattern, values)
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SparseMatrix:
+        """A copy on another device or in another floating dtype (itself when nothing changes)."""
+        values = self.values.to(device=device, dtype=dtype)
+        if values is self.values:
+            return self
+        return SparseMatrix(self.pattern if device is None else self.pattern.to(device), values)
+
+    def to_scipy(self) -> Any:
+        """As a ``scipy.sparse.csr_array`` (float64 stays float64, everything else becomes float32)."""
+        values = self.values.detach().cpu()
+        values = values if values.dtype == torch.float64 else values.float()
+        parts = (values.numpy().copy(), self.col.cpu().numpy().copy(), self.crow.cpu().numpy().copy())
+        return scipy_sparse.csr_array(parts, shape=self.shape)
+
+    def to_dense(self) -> Tensor:
+        """As a dense tensor; differentiable in the values. For tests and small matrices."""
+        dense = self.values.new_zeros(self.shape)
+        return dense.index_put((self.row.long(), self.col.long()), self.values)
+
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        return f"SparseMatrix({rows} x {columns}, {self.nnz} entries, {self.dtype}, {self.device})"
