@@ -60,6 +60,12 @@ class Pattern:
         rows = torch.arange(self.shape[0], dtype=self.crow.dtype, device=self.crow.device)
         return torch.repeat_interleave(rows, counts, output_size=self.nnz)
 
+    @cached_property
+    def row_summing(self) -> Pattern:
+        """The ``(rows, nnz)`` pattern whose all-ones matrix sums the entries of each row of a ``(nnz, d)`` tensor."""
+        entries = torch.arange(self.nnz, dtype=self.crow.dtype, device=self.crow.device)
+        return Pattern(self.crow, entries, (self.shape[0], self.nnz))
+
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and where each of its entries stood in this one: ``values.T == values[order]``."""
         if self._transposed is None:

@@ -1,0 +1,138 @@
+"""The models of the papers: GCN, GAT, SGC, and an MLP that sees no graph.
+
+Each takes ``(x, graph)`` and returns logits ``(n, classes)``; ``x`` may be sparse, and then stays sparse.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from layerlab.errors import UserError
+from layerlab.graph import ops
+from layerlab.graph.layers import GATConv, GCNConv, SGConv
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.structure import Graph
+
+
+def _check_depth(layers: int) -> None:
+    if layers < 1:
+        raise UserError(f"expected layers >= 1, got {layers}")
+
+
+class GCN(nn.Module):
+    """Dropout, `GCNConv`, ReLU, ..., dropout, `GCNConv` (Kipf and Welling, ICLR 2017).
+
+    Args:
+        in_features: columns of ``x``.
+        hidden: width of the hidden layers.
+        classes: columns of the output.
+        layers: number of convolutions; 1 is logistic regression on propagated features.
+        dropout: before every convolution.
+    """
+
+    def __init__(
+        self, in_features: int, hidden: int, classes: int, *, layers: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        _check_depth(layers)
+        widths = [in_features, *[hidden] * (layers - 1), classes]
+        self.convs = nn.ModuleList(GCNConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
+        for position, conv in enumerate(self.convs):
+            x = torch.relu(x) if position else x  # type: ignore[arg-type]
+            x = conv(ops.feature_dropout(x, self.dropout, self.training), graph)
+        return x  # type: ignore[return-value]
+
+
+class GAT(nn.Module):
+    """Dropout, `GATConv` (heads concatenated), ELU, ..., dropout, `GATConv` (heads averaged) (Veličković et al., 2018).
+
+    Args:
+        in_features: columns of ``x``.
+        hidden: features per head of the hidden layers.
+        classes: columns of the output.
+        heads: heads of the hidden layers.
+        out_heads: heads of the last layer.
+        layers: number of convolutions.
+        dropout: before every convolution.
+        attention_dropout: on the coefficients; the same as ``dropout`` when None.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        classes: int,
+        *,
+        heads: int = 8,
+        out_heads: int = 1,
+        layers: int = 2,
+        dropout: float = 0.6,
+        attention_dropout: float | None = None,
+    ) -> None:
+        super().__init__()
+        _check_depth(layers)
+        drop = dropout if attention_dropout is None else attention_dropout
+        widths = [in_features, *[hidden * heads] * (layers - 1)]
+        self.convs = nn.ModuleList(GATConv(width, hidden, heads, dropout=drop) for width in widths[:-1])
+        self.convs.append(GATConv(widths[-1], classes, out_heads, concat=False, dropout=drop))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
+        for position, conv in enumerate(self.convs):
+            x = nn.functional.elu(x) if position else x  # type: ignore[arg-type]
+            x = conv(ops.feature_dropout(x, self.dropout, self.training), graph)
+        return x  # type: ignore[return-value]
+
+
+class SGC(nn.Module):
+    """Logistic regression on ``P^K X`` (Wu et al., ICML 2019).
+
+    Args:
+        in_features: columns of ``x``.
+        classes: columns of the output.
+        steps: K.
+    """
+
+    def __init__(self, in_features: int, classes: int, *, steps: int = 2) -> None:
+        super().__init__()
+        self.conv = SGConv(in_features, classes, steps)
+
+    def precompute(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
+        """``P^K X``, to be passed to `forward` with ``graph=None``."""
+        return self.conv.precompute(x, graph)
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None) -> Tensor:
+        out: Tensor = self.conv(x, graph)
+        return out
+
+
+class MLP(nn.Module):
+    """The control that sees no edge: dropout, linear, ReLU, ..., dropout, linear.
+
+    Args:
+        in_features: columns of ``x``.
+        hidden: width of the hidden layers.
+        classes: columns of the output.
+        layers: number of linear layers.
+        dropout: before every linear layer.
+    """
+
+    def __init__(
+        self, in_features: int, hidden: int, classes: int, *, layers: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        _check_depth(layers)
+        widths = [in_features, *[hidden] * (layers - 1), classes]
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None = None) -> Tensor:
+        """``graph`` is accepted, so that every model is called alike, and ignored."""
+        for position, linear in enumerate(self.linears):
+            x = torch.relu(x) if position else x  # type: ignore[arg-type]
+            x = ops.linear(ops.feature_dropout(x, self.dropout, self.training), linear.weight, linear.bias)
+        return x  # type: ignore[return-value]

@@ -1,0 +1,246 @@
+"""Public operators on sparse matrices: products, propagation, edge softmax, attention aggregation, dropout.
+
+Everything here is plain torch, works on any device and is twice differentiable. No operator builds a tensor of size
+entries x heads x features: products for several heads run as one sparse product over a pattern that is spread over
+the heads (`Pattern.per_head`), and gradients with respect to the values are formed in blocks of entries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerlab.errors import UserError
+from layerlab.graph.sparse import Pattern, SparseMatrix
+
+# Entries per block of a values gradient: 64 thousand rows of 64 float32 features are 16 MB, within a cache's reach.
+_BLOCK_NUMBERS = 1 << 22
+
+
+def _product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
+    rows, columns = pattern.shape
+    if pattern.nnz == 0 or dense.shape[1] == 0:
+        return dense.new_zeros(rows, dense.shape[1])
+    if dense.device.type == "cpu" and dense.dtype in (torch.float16, torch.bfloat16):
+        # CPUs have no half-precision sparse product; float32 sums are also the better ones.
+        return _product(pattern, values.float(), dense.float()).to(dense.dtype)
+    matrix = torch.sparse_csr_tensor(
+        pattern.crow, pattern.col, values, (rows, columns), check_invariants=False
+    )
+    return matrix @ dense.contiguous()
+
+
+def _sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
+    """``out[e] = left[row[e]] . right[col[e]]``: what a product's values receive as gradient."""
+    width = max(1, left.shape[1])
+    block = max(1, _BLOCK_NUMBERS // width)
+    ones = left.new_ones(left.shape[1])
+    parts = []
+    for start in range(0, pattern.nnz, block):
+        rows = pattern.row[start : start + block]
+        cols = pattern.col[start : start + block]
+        # The sum over features is a product with ones: a reduction over a short last axis is 30 times slower.
+        parts.append((left.index_select(0, rows) * right.index_select(0, cols)) @ ones)
+    return torch.cat(parts) if parts else left.new_zeros(0)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """values (on a pattern) times dense. Its gradients are products again, so it is differentiable twice."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
+        ctx.pattern = pattern
+        ctx.save_for_backward(values, dense)
+        return _product(pattern, values, dense)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:  # type: ignore[override]
+        values, dense = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        _, needs_values, needs_dense = ctx.needs_input_grad
+        to_values = to_dense = None
+        if needs_values:
+            to_values = _sampled_product(pattern, gradient, dense)
+        if needs_dense:
+            transposed, order = pattern.transposed()
+            to_dense = _SparseProduct.apply(transposed, values.index_select(0, order), gradient)
+        return None, to_values, to_dense
+
+
+def spmm(matrix: SparseMatrix, dense: Tensor) -> Tensor:
+    """Sparse times dense, ``matrix @ dense``.
+
+    Args:
+        matrix: ``(n, m)``; its values may require gradients.
+        dense: ``(m, d)``, same dtype and device.
+
+    Returns:
+        ``(n, d)``.
+
+    Raises:
+        UserError: shapes, dtypes or devices do not fit.
+
+    >>> m = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
+    >>> spmm(m, torch.tensor([[1.0], [5.0]])).tolist()
+    [[10.0], [1.0]]
+    """
+    if dense.ndim != 2 or dense.shape[0] != matrix.shape[1]:
+        raise UserError(
+            f"expected a ({matrix.shape[1]}, d) tensor to multiply with {matrix}, got shape {tuple(dense.shape)}"
+        )
+    if dense.dtype != matrix.dtype or dense.device != matrix.device:
+        raise UserError(
+            f"the sparse matrix is {matrix.dtype} on {matrix.device}, the dense one {dense.dtype} on {dense.device}; "
+            "bring one to the other with .to()"
+        )
+    return _SparseProduct.apply(matrix.pattern, matrix.values, dense)  # type: ignore[no-any-return]
+
+
+def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` for dense or sparse ``x``; sparse features are never made dense.
+
+    Args:
+        x: ``(n, in)``, a tensor or a `SparseMatrix`.
+        weight: ``(out, in)``, as in ``torch.nn.Linear``.
+        bias: ``(out,)`` or None.
+    """
+    if isinstance(x, SparseMatrix):
+        out = spmm(x, weight.t())
+        return out if bias is None else out + bias
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def propagate(matrix: SparseMatrix, x: Tensor | SparseMatrix, steps: int = 1) -> Tensor:
+    """``matrix^steps @ x``, one sparse product at a time.
+
+    Args:
+        matrix: ``(n, n)``.
+        x: ``(n, d)``; a sparse ``x`` becomes dense at the first step, as its neighbourhoods fill up anyway.
+        steps: K >= 0.
+    """
+    if steps < 0:
+        raise UserError(f"expected steps >= 0, got {steps}")
+    out = x.to_dense() if isinstance(x, SparseMatrix) else x
+    for _ in range(steps):
+        out = spmm(matrix, out)
+    return out
+
+
+def _row_sum(pattern: Pattern, values: Tensor) -> Tensor:
+    """Sum of the ``(nnz, H)`` values of each row, ``(rows, H)``: a product with ones, sequential within a row."""
+    return _product(pattern.row_summing, values.new_ones(pattern.nnz), values)
+
+
+class _EdgeSoftmax(torch.autograd.Function):
+    """Softmax within each row of a pattern; saves its output and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: Pattern, scores: Tensor) -> Tensor:
+        plain = scores.detach()
+        if pattern.nnz:
+            peak = torch.segment_reduce(plain, "max", offsets=pattern.crow.long(), axis=0)
+        else:
+            peak = scores.new_zeros(pattern.shape[0], scores.shape[1])
+        weight = (plain - peak.index_select(0, pattern.row)).exp()
+        out = weight / _row_sum(pattern, weight).index_select(0, pattern.row)
+        ctx.pattern = pattern
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        (out,) = ctx.saved_tensors
+        return None, _EdgeSoftmaxGradient.apply(ctx.pattern, out, gradient)
+
+
+class _EdgeSoftmaxGradient(torch.autograd.Function):
+    """``out * (g - sum_row(out g))``, itself differentiable in both, so that double backward is exact."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: Pattern, out: Tensor, gradient: Tensor) -> Tensor:
+        weighted = out * gradient
+        mean = _row_sum(pattern, weighted)
+        ctx.pattern = pattern
+        ctx.save_for_backward(out, gradient)
+        return weighted - out * mean.index_select(0, pattern.row)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor, Tensor]:  # type: ignore[override]
+        out, gradient = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        mean = _row_sum(pattern, out * gradient).index_select(0, pattern.row)
+        along = _row_sum(pattern, upstream * out).index_select(0, pattern.row)
+        to_out = upstream * (gradient - mean) - along * gradient
+        to_gradient = out * (upstream - along)
+        return None, to_out, to_gradient
+
+
+def edge_softmax(matrix: SparseMatrix | Pattern, scores: Tensor) -> Tensor:
+    """Softmax of edge scores over each row: ``a[e] = exp(s[e]) / sum of exp(s[f]) over f in the row of e``.
+
+    Each row's largest score is subtracted first, so that scores of any size are safe. Rows without entries have
+    nothing to normalise. Reference: Veličković et al., Graph Attention Networks, ICLR 2018, equation 2.
+
+    Args:
+        matrix: the pattern whose rows are the neighbourhoods.
+        scores: ``(nnz, H)``, one score per entry and head.
+
+    Returns:
+        ``(nnz, H)``, non-negative, each row of the pattern summing to 1 in each head.
+
+    >>> m = SparseMatrix.from_dense(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    >>> edge_softmax(m, torch.tensor([[0.0], [0.0], [7.0]])).flatten().tolist()
+    [0.5, 0.5, 1.0]
+    """
+    pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    if scores.ndim != 2 or scores.shape[0] != pattern.nnz:
+        raise UserError(f"expected scores of shape ({pattern.nnz}, heads), got {tuple(scores.shape)}")
+    return _EdgeSoftmax.apply(pattern, scores)  # type: ignore[no-any-return]
+
+
+def attention_aggregate(matrix: SparseMatrix | Pattern, coefficients: Tensor, values: Tensor) -> Tensor:
+    """``out[i, h] = sum over entries e of row i of coefficients[e, h] * values[col[e], h]``.
+
+    Args:
+        matrix: the pattern, ``(n, m)``.
+        coefficients: ``(nnz, H)``.
+        values: ``(m, H, F)``.
+
+    Returns:
+        ``(n, H, F)``.
+    """
+    pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    if values.ndim != 3 or values.shape[0] != pattern.shape[1]:
+        raise UserError(f"expected values of shape ({pattern.shape[1]}, heads, features), got {tuple(values.shape)}")
+    heads, features = values.shape[1:]
+    if coefficients.shape != (pattern.nnz, heads):
+        raise UserError(f"expected coefficients of shape ({pattern.nnz}, {heads}), got {tuple(coefficients.shape)}")
+    spread, position = pattern.per_head(heads)
+    flat = coefficients.reshape(-1).index_select(0, position)
+    out = _SparseProduct.apply(spread, flat, values.reshape(-1, features))
+    return out.view(pattern.shape[0], heads, features)  # type: ignore[no-any-return]
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Inverted dropout: each number is kept with probability 1 - p and divided by it, or set to 0.
+
+    Same law as ``torch.nn.functional.dropout``; draws uniform numbers, which a CPU does twice as fast as torch's
+    Bernoulli sampler. Uses the global generator.
+    """
+    if not 0.0 <= p < 1.0:
+        raise UserError(f"expected a dropout probability in [0, 1), got {p}")
+    if not training or p == 0.0:
+        return x
+    # float32 uniforms have 24 bits: the keep probability is exact to 6e-8, for any dtype of x.
+    keep = torch.rand(x.shape, device=x.device) >= p
+    return x * (keep.to(x.dtype) / (1.0 - p))
+
+
+def feature_dropout(x: Tensor | SparseMatrix, p: float, training: bool) -> Tensor | SparseMatrix:
+    """`dropout` on dense features, or on the stored values of sparse ones (dropping a zero changes nothing)."""
+    if isinstance(x, SparseMatrix):
+        return x.with_values(dropout(x.values, p, training)) if training and p > 0.0 else x
+    return dropout(x, p, training)
