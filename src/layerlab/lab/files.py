@@ -1,0 +1,73 @@
+"""Writing a file so that a reader sees the old content or the new, never half of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from layerlab.errors import UserError
+
+_TEMPORARY = ".tmp~"
+
+
+def write_atomic(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all.
+
+    The bytes go to a hidden file in the same folder, are flushed to the disk, and then take the name in one
+    step. A process killed at any moment leaves the old file (and at worst the hidden one) behind.
+
+    Args:
+        path: the file to write; its folder must exist. An existing file is replaced.
+        content: what it shall hold.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomic(Path(folder) / "note.txt", b"done")
+    ...     (Path(folder) / "note.txt").read_bytes()
+    b'done'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    try:
+        try:
+            # "x" follows no link and reuses no file; the mode is the user's usual one, unlike mkstemp's.
+            with temporary.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror or error}); choose a writable place, or free space",
+            file=path,
+        ) from error
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether ``path`` is named like a file that an interrupted `write_atomic` left behind.
+
+    >>> is_temporary(Path(".run.json.0a1b2c3d.tmp~")), is_temporary(Path("run.json"))
+    (True, False)
+    """
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
+
+def _flush_folder(folder: Path) -> None:
+    # The new name itself must survive a power cut. Windows cannot open folders, and does not need it.
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
