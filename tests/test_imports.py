@@ -1,0 +1,199 @@
+"""The directions in which modules may import each other (docs/decisions/0001-rooms-and-directions.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+# Who may import whom, room by room. A new room must be entered here, or the test fails.
+GROUND = {"errors": set(), "claims": {"errors", "lab"}, "lab": {"errors", "claims"}}
+DOMAINS = {"graph"}
+DOMAIN_MAY = {"errors", "claims", "lab"}
+ROOF = {
+    "reproduce": {*GROUND, *DOMAINS},
+    "cli": {*GROUND, *DOMAINS, "reproduce"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
+
+# Within a domain: a module imports at its top level only modules that stand before it. (Imports inside
+# functions may point back: `Graph.from_csv` hands over to `convert`, which builds a `Graph`.)
+GRAPH_ORDER = {
+    "sparse": 0,
+    "structure": 1,
+    "convert": 2,
+    "ops": 2,
+    "datasets": 3,
+    "layers": 3,
+    "models": 4,
+    "experiments": 5,
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    target: str  # dotted name, e.g. "layerlab.graph.ops"
+    line: int
+    top_level: bool
+
+
+def imports_of(module: str, source: str, *, is_package: bool) -> Iterator[Import]:
+    """Every import of layerlab's own modules in ``source``, with relative imports resolved."""
+    tree = ast.parse(source)
+    inside_functions = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    only_for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        targets: list[str] = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*parts, base] if base else parts)
+            # `from layerlab.graph import ops` names a module, `from layerlab.errors import UserError` does
+            # not; for the rules both may be read as one dotted name.
+            targets = [f"{base}.{alias.name}" for alias in node.names]
+        for target in targets:
+            if target.split(".")[0] == "layerlab":
+                top_level = id(node) not in inside_functions and id(node) not in only_for_types
+                yield Import(target, node.lineno, top_level)
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def violations(files: dict[str, str], order: dict[str, int]) -> list[str]:
+    """What breaks the rules in ``files``: relative path under src -> source text."""
+    found = []
+    for path, source in sorted(files.items()):
+        parts = Path(path).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        module = ".".join(parts[:-1] if is_package else parts)
+        room = room_of(module)
+        if room not in ROOMS:
+            found.append(f"{path}: the room {room!r} is not entered in this test")
+            continue
+        for entry in imports_of(module, source, is_package=is_package):
+            target_room = room_of(entry.target)
+            if target_room not in ROOMS:
+                # `from layerlab import __version__`: a name of the package itself.
+                target_room = "__init__"
+            if target_room not in {room, "__init__"} | ROOMS[room]:
+                found.append(f"{path}:{entry.line}: {room} may not import {entry.target}")
+            elif room == target_room == "graph" and entry.top_level and len(parts) == 3:
+                above, below = order.get(parts[2]), order.get([*entry.target.split("."), ""][2])
+                if above is not None and below is not None and below >= above:
+                    found.append(
+                        f"{path}:{entry.line}: {parts[2]} may not import {entry.target} at its top level"
+                    )
+    return found
+
+
+def top_level_cycles(files: dict[str, str]) -> list[list[str]]:
+    """Rings of modules that import each other at their top level."""
+    names = {}
+    for path in files:
+        parts = Path(path).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    edges: dict[str, set[str]] = {}
+    for module, path in names.items():
+        is_package = path.endswith("__init__.py")
+        edges[module] = set()
+        for entry in imports_of(module, files[path], is_package=is_package):
+            if entry.top_level:
+                target = entry.target if entry.target in names else entry.target.rpartition(".")[0]
+                edges[module].add(target)
+    rings: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> None:
+        if module in path:
+            rings.append([*path[path.index(module) :], module])
+        elif module not in done and module in edges:
+            for target in sorted(edges[module] - {module}):
+                visit(target, [*path, module])
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, [])
+    return rings
+
+
+@pytest.fixture(scope="module")
+def package() -> dict[str, str]:
+    return {
+        path.relative_to(SOURCE).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(SOURCE.rglob("*.py"))
+    }
+
+
+def test_the_rooms_import_in_the_stated_directions(package: dict[str, str]) -> None:
+    assert len(package) > 5
+    assert violations(package, GRAPH_ORDER) == []
+
+
+def test_no_modules_import_each_other_in_a_ring(package: dict[str, str]) -> None:
+    assert top_level_cycles(package) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("layerlab/errors.py", "from layerlab.claims import Claim"),
+        ("layerlab/claims.py", "def f():\n    import layerlab.graph.structure"),
+        ("layerlab/lab/training.py", "from layerlab import graph"),
+        ("layerlab/lab/training.py", "from ..graph import ops"),
+        ("layerlab/lab/report/draw.py", "from ...graph.ops import propagate"),
+        ("layerlab/graph/models.py", "from layerlab.reproduce import run"),
+        ("layerlab/reproduce.py", "from layerlab.cli.output import say"),
+        ("layerlab/__init__.py", "from layerlab.graph import Graph"),
+        ("layerlab/graph/layers.py", "from layerlab.graph.models import GCN"),
+        ("layerlab/graph/layers.py", "from . import models"),
+        ("layerlab/newroom/thing.py", "x = 1"),
+    ],
+)
+def test_a_wrong_import_is_found(path: str, source: str) -> None:
+    assert len(violations({path: source}, GRAPH_ORDER)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("layerlab/cli/graph.py", "def train():\n    from layerlab.graph.experiments import train"),
+        ("layerlab/cli/__init__.py", "from layerlab import __version__"),
+        ("layerlab/graph/structure.py", "def from_csv():\n    from layerlab.graph.convert import from_csv"),
+        ("layerlab/graph/ops.py", "if TYPE_CHECKING:\n    from layerlab.graph.layers import GCNConv"),
+        ("layerlab/graph/models.py", "from layerlab.graph.layers import GCNConv"),
+    ],
+)
+def test_a_right_import_passes(path: str, source: str) -> None:
+    assert violations({path: source}, GRAPH_ORDER) == []
+
+
+def test_a_ring_is_found() -> None:
+    ring = {
+        "layerlab/lab/a.py": "from layerlab.lab.b import x",
+        "layerlab/lab/b.py": "from layerlab.lab import a",
+    }
+    assert top_level_cycles(ring) == [["layerlab.lab.a", "layerlab.lab.b", "layerlab.lab.a"]]

@@ -1,0 +1,67 @@
+"""What must stay light: a person who types `layerlab --help` does not wait for torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+HEAVY = {
+    "torch",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "numba",
+    "jinja2",
+    "rich",
+    "networkx",
+    "torch_geometric",
+    "safetensors",
+    "pandas",
+    "sklearn",
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has loaded after ``code``."""
+    report = "import sys, json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def help_of(*arguments: str) -> str:
+    return (
+        f"import sys; sys.argv = {['layerlab', *arguments]!r}\n"
+        "from layerlab.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+    )
+
+
+def test_the_measure_sees_a_heavy_import() -> None:
+    assert "numpy" in loaded_by("import numpy")
+
+
+@pytest.mark.parametrize("module", ["layerlab", "layerlab.errors", "layerlab.cli"])
+def test_importing_stays_light(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+    assert "layerlab" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("--help",), ("graph", "--help"), ("graph", "race", "--help")]
+)
+def test_help_stays_light(arguments: tuple[str, ...]) -> None:
+    # typer draws its help with rich; nothing else may come along.
+    assert loaded_by(help_of(*arguments)) & (HEAVY - {"rich"}) == set()
