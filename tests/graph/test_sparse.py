@@ -1,0 +1,105 @@
+"""SparseMatrix: conversions, transposes and the refusal of bad input."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse as scipy_sparse
+
+from layerlab.errors import UserError
+from layerlab.graph.sparse import SparseMatrix, _index_dtype
+
+dense_matrices = st.tuples(st.integers(0, 6), st.integers(0, 6)).flatmap(
+    lambda shape: st.lists(
+        st.sampled_from([0.0, 0.0, 1.0, -2.5]), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]
+    ).map(lambda numbers: torch.tensor(numbers).reshape(shape))
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(dense_matrices)
+def test_round_trips_and_transposes(dense: torch.Tensor) -> None:
+    matrix = SparseMatrix.from_dense(dense)
+    assert matrix.nnz == int((dense != 0).sum())
+    assert torch.equal(matrix.to_dense(), dense)
+    assert torch.equal(matrix.transpose().to_dense(), dense.t())
+    assert torch.equal(matrix.transpose().transpose().values, matrix.values)
+    assert matrix.transpose().transpose().pattern is matrix.pattern
+    np.testing.assert_array_equal(matrix.to_scipy().toarray(), dense.numpy())
+    for row in range(dense.shape[0]):
+        columns = matrix.col[matrix.crow[row] : matrix.crow[row + 1]]
+        assert (columns[1:] > columns[:-1]).all()
+
+
+def test_transposed_values_carry_gradients() -> None:
+    matrix = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [3.0, 4.0]]))
+    values = matrix.values.clone().requires_grad_()
+    matrix.with_values(values).transpose().to_dense()[1, 0].backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_per_head_pattern_is_the_interleaved_block_pattern() -> None:
+    dense = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    matrix = SparseMatrix.from_dense(dense)
+    spread, position = matrix.pattern.per_head(2)
+    values = torch.arange(1.0, 2 * matrix.nnz + 1)
+    got = SparseMatrix(spread, values[position]).to_dense()
+    expected = torch.zeros(6, 6)
+    for entry, (row, col) in enumerate(zip(matrix.row.tolist(), matrix.col.tolist(), strict=True)):
+        for head in range(2):
+            expected[2 * row + head, 2 * col + head] = values[2 * entry + head]
+    assert torch.equal(got, expected)
+    assert matrix.pattern.per_head(2)[0] is spread
+
+
+def test_from_scipy_sums_duplicates_and_leaves_its_source_alone() -> None:
+    source = scipy_sparse.coo_array(([1.0, 2.0, 0.0], ([0, 0, 1], [1, 1, 0])), shape=(2, 2))
+    matrix = SparseMatrix.from_scipy(source)
+    assert matrix.values.tolist() == [3.0]
+    assert source.nnz == 3
+    csr = scipy_sparse.csr_array(np.eye(2))
+    matrix = SparseMatrix.from_scipy(csr, torch.float64)
+    csr.data[:] = 7.0
+    assert matrix.values.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.eye(2), "scipy sparse"),
+        (scipy_sparse.csr_array(np.array([[1.0, np.nan]])), "row 0, column 1 is nan"),
+        (scipy_sparse.csr_array(np.array([[1.0], [np.inf]])), "row 1, column 0 is inf"),
+        (scipy_sparse.csr_array(np.array([[1j]])), "real numbers"),
+    ],
+)
+def test_from_scipy_refuses(source: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SparseMatrix.from_scipy(source)
+
+
+def test_values_are_checked() -> None:
+    matrix = SparseMatrix.from_dense(torch.eye(2))
+    with pytest.raises(UserError, match="expected 2 values"):
+        matrix.with_values(torch.zeros(3))
+    with pytest.raises(UserError, match="floating-point"):
+        matrix.with_values(torch.zeros(2, dtype=torch.int64))
+
+
+def test_wide_indices_where_int32_does_not_reach() -> None:
+    assert _index_dtype(2**31 - 1, (5, 5)) is torch.int32
+    assert _index_dtype(2**31, (5, 5)) is torch.int64
+    assert _index_dtype(3, (5, 2**31)) is torch.int64
+
+
+def test_pickle_keeps_content() -> None:
+    matrix = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [3.0, 4.0]]))
+    matrix.pattern.per_head(3)
+    copy = pickle.loads(pickle.dumps(matrix))
+    assert torch.equal(copy.to_dense(), matrix.to_dense())
+    assert copy.pattern._heads == {}
