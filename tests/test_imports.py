@@ -16,8 +16,9 @@ GROUND = {"errors": set(), "claims": {"errors", "lab"}, "lab": {"errors", "claim
 DOMAINS = {"graph"}
 DOMAIN_MAY = {"errors", "claims", "lab"}
 ROOF = {
-    "reproduce": {*GROUND, *DOMAINS},
-    "cli": {*GROUND, *DOMAINS, "reproduce"},
+    "catalogue": {*GROUND, *DOMAINS},
+    "reproduce": {*GROUND, *DOMAINS, "catalogue"},
+    "cli": {*GROUND, *DOMAINS, "catalogue", "reproduce"},
     "__main__": {"cli"},
     "__init__": set(),
 }

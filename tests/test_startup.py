@@ -34,9 +34,10 @@ def loaded_by(code: str) -> set[str]:
         [sys.executable, "-c", f"{code}\n{report}"],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
+    assert run.returncode == 0, run.stderr
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 
