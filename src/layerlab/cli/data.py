@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -34,7 +35,7 @@ def list_(
                     "train": known.split_sizes[0],
                     "validation": known.split_sizes[1],
                     "test": known.split_sizes[2],
-                    "available": known.path.is_file(),
+                    "available": known.is_here,
                     "path": str(known.path),
                     "origin": known.origin,
                 }
@@ -43,8 +44,8 @@ def list_(
         )
         return
     print_table(
-        "Data sets",
-        ["name", "where", "nodes", "edges", "features", "classes", "train/val/test"],
+        "Data sets (split: train/validation/test nodes)",
+        ["name", "where", "nodes", "edges", "features", "classes", "split"],
         [
             [
                 known.name,
@@ -59,15 +60,19 @@ def list_(
         ],
         left=2,
     )
+    absent = [known.name for known in KNOWN.values() if not known.is_here]
+    if absent:
+        say(f"To fetch: layerlab data get {'|'.join(absent)}")
     say("Your own: a folder with edges.csv and nodes.csv; give its path wherever a data set is asked for.")
 
 
 @app.command("get", epilog="Example: layerlab data get citeseer")
 def get(
     name: str = typer.Argument(help="citeseer or pubmed."),
-    folder: Path | None = typer.Option(
-        None, "--from", help="Take Planetoid's eight ind.NAME.* files from this folder instead of the network."
-    ),
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take Planetoid's ind.NAME.* files from this folder, not the network."),
+    ] = None,
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a sentence."),
 ) -> None:
     """Fetch a data set, check its SHA-256 sums and keep it, converted, in the cache folder.

@@ -1,0 +1,145 @@
+"""A data set in one ``.npz`` file: compact, pickle-free, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from scipy import sparse
+
+from layerlab.errors import UserError
+from layerlab.graph.node_data import NodeDataset, Split
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.structure import Graph
+
+FORMAT = 1
+
+
+def _compact(numbers: Any) -> np.ndarray[Any, Any]:
+    """The same whole numbers in the smallest dtype that holds them."""
+    values = np.asarray(numbers)
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
+
+
+def dump(dataset: NodeDataset, out: BinaryIO) -> None:
+    """Write a data set to an open file. The same data set gives the same bytes.
+
+    Stored are: each undirected edge once, the features' compressed rows (no values where all of them are 1),
+    labels, names, and the split's positions.
+    """
+    source, target, weight = dataset.graph.edges()
+    features = dataset.features
+    arrays = {
+        "format": np.array(FORMAT, dtype=np.uint8),
+        "name": np.array(dataset.name),
+        "source": np.array(dataset.source),
+        "notes": np.array(dataset.notes, dtype=np.str_),
+        "class_names": np.array(dataset.class_names),
+        "labels": _compact(dataset.labels),
+        "edge_source": _compact(source),
+        "edge_target": _compact(target),
+        "feature_indptr": _compact(features.crow.numpy()),
+        "feature_indices": _compact(features.col.numpy()),
+        "num_features": np.array(dataset.num_features, dtype=np.int64),
+    }
+    if dataset.graph.directed or weight is not None:
+        raise UserError(
+            "the archive holds undirected, unweighted graphs only; use layerlab.graph.convert.to_npz"
+        )
+    values = features.values.numpy()
+    if not (values == 1).all():
+        arrays["feature_values"] = values
+    if dataset.node_ids != tuple(map(str, range(dataset.num_nodes))):
+        arrays["node_ids"] = np.array(dataset.node_ids)
+    if dataset.split is not None:
+        for part in ("train", "validation", "test"):
+            arrays[part] = _compact(getattr(dataset.split, part))
+    np.savez_compressed(out, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place when the block ends well, else vanishes.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as out:
+                yield out
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write it ({error.strerror or error}); make room, or set LAYERLAB_DATA to a folder that "
+            "you can write to",
+            file=path,
+        ) from error
+
+
+def _read(arrays: Mapping[str, np.ndarray[Any, Any]]) -> NodeDataset:
+    if arrays["format"] != FORMAT:
+        raise UserError(f"it has format {arrays['format']}, and this layerlab reads format {FORMAT}")
+    labels = arrays["labels"].astype(np.int64)
+    indices = arrays["feature_indices"].astype(np.int32)
+    values = arrays.get("feature_values", np.ones(indices.size, dtype=np.float32))
+    shape = (labels.size, int(arrays["num_features"]))
+    features = sparse.csr_array((values, indices, arrays["feature_indptr"].astype(np.int32)), shape=shape)
+    features.check_format(full_check=True)
+    ids = arrays.get("node_ids")
+    has_split = "train" in arrays
+    return NodeDataset(
+        name=str(arrays["name"]),
+        graph=Graph.from_edges(
+            arrays["edge_source"].astype(np.int64),
+            arrays["edge_target"].astype(np.int64),
+            num_nodes=labels.size,
+        ),
+        features=SparseMatrix.from_scipy(features),
+        labels=labels,
+        class_names=tuple(arrays["class_names"].tolist()),
+        node_ids=tuple(map(str, range(labels.size)) if ids is None else ids.tolist()),
+        split=Split(arrays["train"], arrays["validation"], arrays["test"]) if has_split else None,
+        source=str(arrays["source"]),
+        notes=tuple(arrays["notes"].tolist()),
+    )
+
+
+def read(path: Path, *, mend: str) -> NodeDataset:
+    """Read a data set that `dump` wrote.
+
+    Args:
+        path: the file.
+        mend: what the person should do when it is damaged.
+
+    Raises:
+        UserError: it is damaged, of another format, or unreadable.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        return _read(arrays)
+    except (
+        OSError,
+        EOFError,
+        ValueError,  # UserError is one: an archive whose parts do not fit together is a damaged archive
+        TypeError,
+        KeyError,
+        AttributeError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(f"this data file is damaged ({error}); {mend}", file=path) from error
