@@ -98,7 +98,7 @@ class Graph:
         graph = Graph(n, directed, indptr, indices, weights)
         seen = ((graph.num_self_loops, "self-loop"), (graph.isolated_nodes().size, "isolated node"))
         notes = merged + tuple(plural(number, noun) for number, noun in seen if number)
-        return Graph(n, directed, indptr, indices, weights, notes)
+        return graph.with_notes(notes)
 
     # ------------------------------------------------------------------ counts
 
@@ -316,6 +316,10 @@ class Graph:
         kind = ("weighted " if self.weighted else "") + ("arc" if self.directed else "undirected edge")
         return f"Graph({plural(self.num_nodes, 'node')}, {plural(self.num_edges, kind)})"
 
+    def with_notes(self, notes: tuple[str, ...]) -> Graph:
+        """The same graph with other ``notes``."""
+        return Graph(self.num_nodes, self.directed, self.indptr, self.indices, self.weights, notes)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor: pickled arrays come back writable, and kept quantities need not travel.
         return Graph, (self.num_nodes, self.directed, self.indptr, self.indices, self.weights, self.notes)
@@ -326,7 +330,7 @@ class Graph:
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
         return self
 
-    # ------------------------------------------------------------------ converters, by `layerlab.graph.convert`
+    # ------------------------------------------------------------------ converters
 
     @staticmethod
     def from_scipy(matrix: Any, directed: bool | None = None) -> Graph:
