@@ -57,7 +57,7 @@ class Claim:
             `Measurement.unmet_because` where it does not.
         relation: "<=", ">=" or "==": measured against bound.
         measure: ``(subject, generator, **replaced) -> Measurement``; all chance in it comes from the
-            generator; a block that a falsifier breaks is a keyword-only argument, the shipped one its default.
+            generator; a block that a falsifier breaks is a keyword-only argument, default the shipped one.
         subjects: default subjects, name to zero-argument factory. Of a refuted claim: its counterexamples.
         falsifiers: name to `Falsifier`; at least one.
         expected: "holds", or "refuted" for a statement that is false as printed.

@@ -1,7 +1,161 @@
-"""`layerlab claims`: the theorems this package checks, and the checks themselves."""
+"""``layerlab claims``: the theorems this package checks, and the checks themselves."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List, read and check the theorems.")
+if TYPE_CHECKING:
+    from layerlab.claims import CheckResult, Claim
+
+app = typer.Typer(
+    help="List, read and check the theorems.",
+    epilog="Example: layerlab claims check 'graph.*'",
+    no_args_is_help=True,
+)
+
+_JSON = typer.Option(False, "--json", help="Print JSON instead of tables.")
+
+
+@app.command("list", epilog="Example: layerlab claims list --json")
+def list_(as_json: bool = _JSON) -> None:
+    """Name every claim: where it is from, and whether it is expected to hold or to be refuted."""
+    from layerlab.catalogue import catalogue
+    from layerlab.cli.output import print_json, print_table
+
+    claims = catalogue().values()
+    if as_json:
+        keys = ("id", "title", "source", "relation", "expected")
+        print_json([{key: getattr(claim, key) for key in keys} for claim in claims])
+        return
+    rows = [[claim.id, claim.title, claim.source, claim.relation, claim.expected] for claim in claims]
+    print_table("Claims", ["id", "title", "source", "relation", "expected"], rows, left=5)
+
+
+@app.command(epilog="Example: layerlab claims show graph.lambda-max")
+def show(
+    claim_id: str = typer.Argument(metavar="ID", help="A claim's id; `layerlab claims list` names them."),
+    as_json: bool = _JSON,
+) -> None:
+    """Print one claim: statement, hypotheses, source, what it is checked on, and what must make it fail."""
+    from layerlab.catalogue import catalogue
+    from layerlab.cli.output import print_json
+
+    claim = catalogue()[claim_id]
+    if as_json:
+        print_json(_description(claim))
+        return
+    typer.echo(f"{claim.id}: {claim.title}")
+    typer.echo(f"  statement   {claim.statement}")
+    typer.echo(f"  relation    measured {claim.relation} bound; expected: {claim.expected}")
+    typer.echo(f"  source      {claim.source}")
+    for hypothesis in claim.hypotheses:
+        typer.echo(f"  hypothesis  {hypothesis}")
+    typer.echo(f"  subjects    {', '.join(claim.subjects)}")
+    for name, falsifier in claim.falsifiers.items():
+        typer.echo(f"  falsifier   {name}: {falsifier.what} (must come out: {falsifier.expected})")
+    typer.echo(f"  check       layerlab claims check {claim.id}")
+
+
+@app.command(epilog="Example: layerlab claims check 'graph.*' --seed 1 --json")
+def check(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...", help="Claims by id; * and ? match (quote them). All, if none is given."
+        ),
+    ] = None,
+    seed: int = typer.Option(0, "--seed", help="The same seed gives the same numbers, bit for bit."),
+    as_json: bool = _JSON,
+) -> None:
+    """Measure claims on their default subjects and on what must make them fail.
+
+    The exit status is 0 when every subject and every falsifier came out as expected, 1 otherwise, 2 for bad
+    arguments. ``--json`` also tells where each slack comes from.
+    """
+    from layerlab.catalogue import catalogue
+    from layerlab.claims import check as check_claim
+    from layerlab.cli.output import print_json
+
+    results = []
+    chosen = catalogue().select(patterns or ())
+    # Results are printed once all are there: a bar and tables do not share a terminal well.
+    for claim in _with_progress(chosen):
+        results.append(check_claim(claim, seed))  # noqa: PERF401 (the bar advances between checks)
+    as_expected = all(result.as_expected for result in results)
+    if as_json:
+        print_json(
+            {"seed": seed, "as_expected": as_expected, "claims": [result.to_dict() for result in results]}
+        )
+    else:
+        for result in results:
+            _print_result(result)
+        failed = [result.claim.id for result in results if not result.as_expected]
+        typer.echo(
+            f"{len(results) - len(failed)} of {len(results)} claims came out as expected (seed {seed})"
+            + (f"; not so: {', '.join(failed)}" if failed else "")
+        )
+    if not as_expected:
+        raise typer.Exit(1)
+
+
+def _description(claim: Claim) -> dict[str, object]:
+    keys = ("id", "title", "source", "statement", "hypotheses", "relation", "expected")
+    return {
+        **{key: getattr(claim, key) for key in keys},
+        "subjects": list(claim.subjects),
+        "falsifiers": [
+            {"name": name, "what": falsifier.what, "expected": falsifier.expected}
+            for name, falsifier in claim.falsifiers.items()
+        ],
+    }
+
+
+def _with_progress(claims: list[Claim]) -> Iterator[Claim]:
+    """Yield the claims, with a bar on standard error where a person is looking."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
+        task = progress.add_task("checking", total=len(claims))
+        for claim in claims:
+            progress.update(task, description=claim.id)
+            yield claim
+            progress.advance(task)
+
+
+def _print_result(result: CheckResult) -> None:
+    from layerlab.cli.output import print_table
+
+    rows = []
+    for entry in result.checked:
+        outcome = entry.outcome
+        falsifier = entry.role == "falsifier"
+        rows.append(
+            [
+                f"falsifier: {entry.name}" if falsifier else entry.name,
+                outcome.verdict,
+                "ok" if entry.as_expected else "NOT OK",
+                "-" if outcome.unmet else f"{outcome.measured:.6g}",
+                "-" if outcome.unmet else f"{outcome.bound:.6g}",
+                "-" if outcome.unmet else f"{outcome.slack:.2g}",
+                "-" if outcome.tightness is None else f"{outcome.tightness:.4f}",
+            ]
+        )
+    claim = result.claim
+    print_table(
+        f"{claim.id} (measured {claim.relation} bound): {claim.title}",
+        ["subject", "verdict", "", "measured", "bound", "slack", "tightness"],
+        rows,
+        left=3,
+    )
+    for entry in result.checked:
+        if entry.outcome.unmet is not None:
+            typer.echo(f"  {entry.name}: hypotheses unmet, {entry.outcome.unmet}")
+    typer.echo()
