@@ -1,0 +1,66 @@
+"""The course notebook's variants of GCN and GAT, which differ from the papers' in several details.
+
+Facts of the protocol: the GCN's bias is added before propagation and its input is not dropped out; the GAT shares one
+attention vector among all heads, its weights have no bias, and its hidden width is divided by the heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from layerlab.graph import ops
+from layerlab.graph.layers import GATConv
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.structure import Graph
+
+
+class CourseGCN(nn.Module):
+    """``P (relu-dropout(P (X W1 + b1)) W2 + b2)`` with torch's default linear layers.
+
+    Args:
+        in_features: columns of ``x``.
+        hidden: width of the hidden layer.
+        classes: columns of the output.
+        dropout: after the ReLU.
+    """
+
+    def __init__(self, in_features: int, hidden: int, classes: int, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList([nn.Linear(in_features, hidden), nn.Linear(hidden, classes)])
+        self.dropout = dropout
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
+        operator = graph.normalized_adjacency(dtype=x.dtype)
+        first, second = self.linears
+        hidden = torch.relu(ops.spmm(operator, ops.linear(x, first.weight, first.bias)))
+        hidden = ops.dropout(hidden, self.dropout, self.training)
+        return ops.spmm(operator, ops.linear(hidden, second.weight, second.bias))
+
+
+class CourseGAT(nn.Module):
+    """Dropout, heads with a shared attention vector, ELU, dropout, one averaged head.
+
+    Args:
+        in_features: columns of ``x``.
+        hidden: features per head (the course has 16 / 8 = 2).
+        classes: columns of the output.
+        heads: of the hidden layer.
+        dropout: on features and coefficients.
+    """
+
+    def __init__(
+        self, in_features: int, hidden: int, classes: int, *, heads: int = 8, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.first = GATConv(in_features, hidden, heads, attention="shared", dropout=dropout, bias=False)
+        self.second = GATConv(
+            heads * hidden, classes, 1, concat=False, attention="shared", dropout=dropout, bias=False
+        )
+        self.dropout = dropout
+
+    def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
+        hidden = self.first(ops.feature_dropout(x, self.dropout, self.training), graph)
+        hidden = ops.dropout(nn.functional.elu(hidden), self.dropout, self.training)
+        out: Tensor = self.second(hidden, graph)
+        return out

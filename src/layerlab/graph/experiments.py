@@ -1,0 +1,276 @@
+"""Node classification as a task for `layerlab.lab`: models by name, protocols, and the settings of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerlab.errors import UserError
+from layerlab.graph import course
+from layerlab.graph.datasets import NodeDataset, load
+from layerlab.graph.models import GAT, GCN, MLP, SGC
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.splits import course_split, random_split
+from layerlab.lab.race import CellResult, RunCell
+from layerlab.lab.training import FitResult, Schedule, fit
+
+PROTOCOLS = ("public", "random", "course")
+MODELS = ("gcn", "gat", "sgc", "mlp")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a training run, apart from data, split and seed. All of it is recorded.
+
+    Args:
+        model: "gcn", "gat", "sgc" or "mlp".
+        hidden: hidden width (per head for GAT); unused by SGC.
+        heads: heads of GAT's hidden layer.
+        out_heads: heads of GAT's output layer.
+        steps: K of SGC.
+        layers: number of layers of GCN, GAT and MLP.
+        dropout: on features, and on attention coefficients for GAT.
+        learning_rate: of Adam.
+        weight_decay: the L2 penalty added to the gradient, as Adam's ``weight_decay``.
+        decay_all: whether every parameter decays, or only those of the first layer.
+        epochs: at most this many.
+        patience: epochs without improvement of validation loss or accuracy after which training stops; None: never.
+        monitor: metric whose best epoch is kept; None keeps the last.
+        course: the course notebook's variants of GCN and GAT.
+    """
+
+    model: str
+    hidden: int = 16
+    heads: int = 8
+    out_heads: int = 1
+    steps: int = 2
+    layers: int = 2
+    dropout: float = 0.5
+    learning_rate: float = 0.01
+    weight_decay: float = 5e-4
+    decay_all: bool = True
+    epochs: int = 200
+    patience: int | None = None
+    monitor: str | None = "validation_accuracy"
+    course: bool = False
+
+
+_PAPERS = {
+    # Kipf and Welling 2017, section 5.2: 200 epochs, L2 on the first layer only.
+    "gcn": Settings("gcn", decay_all=False),
+    # Veličković et al. 2018, section 3.3: early stopping on validation loss and accuracy with a patience of 100.
+    "gat": Settings("gat", hidden=8, dropout=0.6, learning_rate=0.005, epochs=1000, patience=100),
+    # Wu et al. 2019, section 6.1: Adam, learning rate 0.2, 100 epochs; the weight decay is tuned on validation.
+    "sgc": Settings("sgc", dropout=0.0, learning_rate=0.2, weight_decay=5e-6, epochs=100),
+    "mlp": Settings("mlp", decay_all=False),
+}
+_COURSE = {
+    # COURSE.md: Adam 0.01, decay 5e-4 on everything, 100 epochs, the last epoch counts.
+    name: Settings(name, hidden=2 if name == "gat" else 16, epochs=100, monitor=None, course=True)
+    for name in MODELS
+}
+
+
+def settings_for(model: str, protocol: str, dataset: str) -> Settings:
+    """The settings of the paper (or of the course) for a model, a protocol and a data set.
+
+    Raises:
+        UserError: unknown model or protocol.
+    """
+    if model not in MODELS:
+        raise UserError(f"unknown model {model!r}; expected one of {', '.join(MODELS)}")
+    if protocol not in PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
+    if protocol == "course":
+        return _COURSE[model]
+    return replace(_PAPERS[model], **_TUNED.get((model, dataset), {}))
+
+
+_TUNED: dict[tuple[str, str], dict[str, Any]] = {
+    # Veličković et al. 2018: eight output heads and stronger decay on PubMed's 60 labels.
+    ("gat", "pubmed"): {"out_heads": 8, "learning_rate": 0.01, "weight_decay": 1e-3},
+}
+
+
+def build_model(settings: Settings, features: int, classes: int) -> nn.Module:
+    """The model that settings describe, with weights drawn from torch's generator."""
+    s = settings
+    if s.course and s.model in ("gcn", "gat"):
+        if s.model == "gcn":
+            return course.CourseGCN(features, s.hidden, classes, dropout=s.dropout)
+        return course.CourseGAT(features, s.hidden, classes, heads=s.heads, dropout=s.dropout)
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "gcn": lambda: GCN(features, s.hidden, classes, layers=s.layers, dropout=s.dropout),
+        "gat": lambda: GAT(
+            features,
+            s.hidden,
+            classes,
+            heads=s.heads,
+            out_heads=s.out_heads,
+            layers=s.layers,
+            dropout=s.dropout,
+        ),
+        "sgc": lambda: SGC(features, classes, steps=s.steps),
+        "mlp": lambda: MLP(features, s.hidden, classes, layers=s.layers, dropout=s.dropout),
+    }
+    return builders[s.model]()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Node positions of a run: what trains, what chooses, what is reported."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def parts_for(dataset: NodeDataset, protocol: str, seed: int) -> Parts:
+    """The nodes of each part under a protocol.
+
+    "public" is the data set's own split whatever the seed; "random" a stratified 60/20/20 split a seed; "course"
+    140 random training nodes a seed, with all others for validation *and* test, as the course does.
+
+    Raises:
+        UserError: the data set has no split of its own, or too few labelled nodes.
+    """
+    if protocol == "public":
+        if dataset.split is None:
+            raise UserError(
+                f"{dataset.name} has no split of its own; use --protocol random, or add a split column to nodes.csv"
+            )
+        return Parts(dataset.split.train, dataset.split.validation, dataset.split.test)
+    if protocol == "random":
+        split = random_split(dataset.labels, seed)
+        return Parts(split.train, split.validation, split.test)
+    if protocol == "course":
+        labelled = np.flatnonzero(dataset.labels >= 0)
+        if len(labelled) <= 140:
+            raise UserError(
+                f"the course protocol trains on 140 nodes, {dataset.name} has {len(labelled)} labelled ones; "
+                "use --protocol random"
+            )
+        chosen = course_split(len(labelled), seed)
+        rest = labelled[chosen.rest]
+        return Parts(labelled[chosen.train], rest, rest)
+    raise UserError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
+
+
+def normalise_rows(features: SparseMatrix) -> SparseMatrix:
+    """Each row divided by the sum of its absolute values; rows of zeros stay.
+
+    >>> normalise_rows(SparseMatrix.from_dense(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))).to_dense().tolist()
+    [[0.25, 0.75], [0.0, 0.0]]
+    """
+    sums = torch.zeros(features.shape[0], dtype=torch.float64)
+    sums.index_add_(0, features.row.long(), features.values.double().abs())
+    scale = torch.where(sums > 0, 1.0 / sums, torch.zeros_like(sums))
+    values = features.values.double() * scale.index_select(0, features.row)
+    return features.with_values(values.to(features.dtype))
+
+
+class NodeTask:
+    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it."""
+
+    def __init__(self, dataset: NodeDataset, parts: Parts, settings: Settings) -> None:
+        self.settings = settings
+        self.dataset = dataset
+        self.features = normalise_rows(dataset.features)
+        self.labels = torch.from_numpy(dataset.labels.copy())
+        self.parts = {name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")}
+        if not len(parts.train) or not len(parts.validation):
+            raise UserError(f"{dataset.name}: expected training and validation nodes, one part is empty")
+        self._propagated: Tensor | None = None
+
+    def build(self) -> nn.Module:
+        model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
+        if isinstance(model, SGC):
+            # Propagation does not depend on the weights: once is enough.
+            self._propagated = model.precompute(self.features, self.dataset.graph)
+        return model
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        parameters = list(model.parameters())
+        decaying = parameters
+        if not self.settings.decay_all:
+            decaying = list(next(iter(next(model.children()).children()), model).parameters())
+        decay_ids = {id(p) for p in decaying}
+        groups = [
+            {"params": [p for p in parameters if id(p) in decay_ids], "weight_decay": self.settings.weight_decay},
+            {"params": [p for p in parameters if id(p) not in decay_ids], "weight_decay": 0.0},
+        ]
+        return torch.optim.Adam(
+            [group for group in groups if group["params"]], lr=self.settings.learning_rate, fused=True
+        )
+
+    def batches(self, epoch: int) -> Iterable[Tensor]:
+        return [self.parts["train"]]
+
+    def logits(self, model: nn.Module, nodes: Tensor) -> Tensor:
+        """The model's output at ``nodes``."""
+        if self._propagated is not None:
+            out: Tensor = model(self._propagated.index_select(0, nodes), None)
+            return out
+        out = model(self.features, self.dataset.graph)
+        return out.index_select(0, nodes)
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.logits(model, batch), self.labels[batch])
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        names = [name for name in ("validation", "test") if len(self.parts[name])]
+        sizes = [len(self.parts[name]) for name in names]
+        logits = self.logits(model, torch.cat([self.parts[name] for name in names]))
+        metrics = {}
+        for name, part in zip(names, logits.split(sizes), strict=True):
+            labels = self.labels[self.parts[name]]
+            metrics[f"{name}_loss"] = float(nn.functional.cross_entropy(part, labels))
+            metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
+        return metrics
+
+
+def schedule_for(settings: Settings) -> Schedule:
+    """Epochs, monitor and patience; patience watches validation loss and accuracy both, as the GAT paper does."""
+    watch = ("validation_loss", "validation_accuracy") if settings.patience is not None else ()
+    return Schedule(settings.epochs, settings.monitor, settings.patience, watch)
+
+
+def train(dataset: NodeDataset, settings: Settings, protocol: str, seed: int, **options: Any) -> FitResult:
+    """Train one model on one split; ``options`` go to `layerlab.lab.training.fit`."""
+    task = NodeTask(dataset, parts_for(dataset, protocol, seed), settings)
+    return fit(task, schedule_for(settings), seed=seed, **options)
+
+
+@lru_cache(maxsize=2)
+def _loaded(data: str) -> NodeDataset:
+    # A worker process runs many cells on one data set.
+    return load(data)
+
+
+def _run_cell(data: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int) -> CellResult:
+    dataset = _loaded(data)
+    settings = replace(settings_for(model, protocol, dataset.name), **overrides.get(model, {}))
+    result = train(dataset, settings, protocol, seed)
+    curves = {name: [round(epoch[name], 5) for epoch in result.history] for name in result.history[0]}
+    return {
+        "metrics": result.metrics,
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "parameters": result.parameters,
+        "step_seconds": result.step_seconds,
+        "seconds": result.seconds,
+        "settings": asdict(settings),
+        "curves": curves,
+    }
+
+
+def cells_of(data: str, protocol: str, overrides: dict[str, dict[str, Any]] | None = None) -> RunCell:
+    """What `layerlab.lab.race.race` runs: ``(model, seed) -> result`` on a data set under a protocol."""
+    return partial(_run_cell, data, protocol, overrides or {})
