@@ -292,12 +292,13 @@ def from_csv(path: str | Path, *, directed: bool = False, num_nodes: SupportsInd
                     line=line,
                 )
         ends.append(np.array(cells, dtype=np.int64))
-    if num_nodes is not None and table.lines:
+    if isinstance(num_nodes, int | np.integer) and table.lines:
         beyond = np.maximum(*ends) >= num_nodes
         if beyond.any():
             at = int(np.argmax(beyond))
             raise UserError(
-                f"edge {ends[0][at]}, {ends[1][at]} goes beyond num_nodes={num_nodes}; raise it or mend the edge",
+                f"edge {table.source[at]}, {table.target[at]} goes beyond num_nodes={num_nodes};"
+                " raise it or mend the edge",
                 file=path,
                 line=table.lines[at],
             )

@@ -271,7 +271,8 @@ class Graph:
                 )
             root = np.zeros_like(degree)
             np.divide(1.0, np.sqrt(degree), out=root, where=degree > 0)
-            values = root[received._rows()] * received._values() * root[received.indices]
+            # The product of the roots first: it commutes, so P is symmetric to the last bit where A is.
+            values = received._values() * (root[received._rows()] * root[received.indices])
             self._cache[key] = received._operator(values, dtype)
         return cast(SparseMatrix, self._cache[key])
 
