@@ -44,7 +44,7 @@ fi; \
 echo 'installing the pinned packages into .venv (a minute or two the first time)' >&2; \
 touch .venv-unfinished && \
 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    $(BIN)/python -m pip install -q -c constraints.txt -e '.$(EXTRAS)' && \
+    $(BIN)/python -m pip install -qq -c constraints.txt -e '.$(EXTRAS)' && \
 rm -f .venv-unfinished && touch $@
 endef
 
