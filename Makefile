@@ -45,12 +45,14 @@ echo 'installing the pinned packages into .venv (a minute or two the first time)
 touch .venv-unfinished && \
 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
     $(BIN)/python -m pip install -qq -c constraints.txt -e '.$(EXTRAS)' && \
-rm -f .venv-unfinished && touch $@
+rm -f .venv-unfinished && touch $@ $(CONTAINS)
 endef
 
 .venv/installed: EXTRAS =
 .venv/installed-test: EXTRAS = [test]
+.venv/installed-test: CONTAINS = .venv/installed
 .venv/installed-check: EXTRAS = [test,dev]
+.venv/installed-check: CONTAINS = .venv/installed .venv/installed-test
 .venv/installed .venv/installed-test .venv/installed-check: pyproject.toml constraints.txt
 	$(install)
 

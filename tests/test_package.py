@@ -94,3 +94,13 @@ def test_the_command_runs_outside_the_checkout(python: Callable[..., str]) -> No
 def test_cora_is_in_the_wheel(python: Callable[..., str]) -> None:
     code = "from layerlab.graph.datasets import load; d = load('cora'); print(d.num_nodes, d.graph.num_edges)"
     assert python("-c", code) == "2708 5278\n"
+
+
+def test_the_report_finds_its_templates(python: Callable[..., str]) -> None:
+    code = (
+        "from layerlab.lab.report.page import Page, Section, Text, render\n"
+        "print(render(Page('A title', 'below', [], [Section('First', 'first', [Text('**words**')])])))"
+    )
+    page = python("-c", code)
+    assert "<strong>words</strong>" in page
+    assert page.lstrip().lower().startswith("<!doctype html>")
