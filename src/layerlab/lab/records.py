@@ -235,9 +235,7 @@ def create_run(
     try:
         strangers = sorted(entry.name for entry in path.iterdir() if not is_temporary(entry))
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror or error}); choose another --out", file=path
-        ) from error
+        raise UserError(_cannot_read(error), file=path) from error
     if strangers:
         raise UserError(
             f"expected an empty folder or a run of layerlab, found {strangers[0]!r} in it; "

@@ -1,0 +1,257 @@
+"""What the figures are drawn on: sizes, sentinel colours, rows with names and numbers, keys, SVG."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from layerlab.errors import UserError
+from layerlab.lab.report.page import Figure
+from layerlab.lab.report.svg import SERIES, from_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+# Sentinel colours: svg.py turns them into those of the page.
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+
+# One unit of a drawing is one pixel at its natural width: the text column of a desktop page, and a phone.
+WIDE, NARROW = 728, 328
+
+_FONT = 13.0
+# matplotlib measures its own, wide font; the page sets the text in the system's, which is narrower.
+_LETTER = 0.56 * _FONT
+_BOLD = 0.64 * _FONT
+_KEY_LINE = 24
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "layerlab",
+    "text.parse_math": False,
+    "axes.formatter.useoffset": False,
+    "axes.unicode_minus": True,
+    "font.family": ["DejaVu Sans"],
+    "font.size": _FONT,
+    "text.color": INK,
+    # What a figure forgets to colour is ink, and not a colour that the page does not know.
+    "axes.prop_cycle": f"cycler('color', ['{INK}'])",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": _FONT,
+    "axes.linewidth": 1.0,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 4,
+    "ytick.major.size": 4,
+    "path.simplify": False,
+}
+
+
+def colour(position: int) -> str:
+    """The sentinel colour of a series; they begin again after the last."""
+    return f"#0a0a0{position % SERIES + 1}"
+
+
+def require(items: Sequence[Mapping[str, Any]], what: str, fields: Sequence[str]) -> None:
+    """Refuse an empty list, and entries without one of ``fields``."""
+    if not items:
+        raise UserError(f"expected at least one of {what} to draw, got none; leave the figure out")
+    for position, item in enumerate(items):
+        if lacking := [field for field in fields if field not in item]:
+            raise UserError(f"entry {position} of {what} has no {lacking[0]!r}; it needs {', '.join(fields)}")
+
+
+def number(value: Any, what: str) -> float:
+    """``value`` as a finite float; anything else is refused."""
+    if isinstance(value, bool) or not hasattr(value, "__float__") or not math.isfinite(value):
+        raise UserError(
+            f"expected a finite number for {what!r} in a figure, got {value!r}; leave that entry out"
+        )
+    return float(value)
+
+
+def interval(item: Mapping[str, Any]) -> tuple[float, float, float]:
+    """The ``mean``, ``low`` and ``high`` of ``item``, checked."""
+    mean, low, high = (number(item[name], name) for name in ("mean", "low", "high"))
+    if not low <= mean <= high:
+        raise UserError(
+            f"expected low <= mean <= high in a figure, got {low}, {mean}, {high}; mend the record"
+        )
+    return mean, low, high
+
+
+def limits(values: Sequence[float]) -> tuple[float, float]:
+    """The range of ``values`` with a margin; never empty."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def compose(
+    draw: Callable[[bool], Drawing], *, title: str, caption: str, alt: str, hover: Mapping[str, str]
+) -> Figure:
+    """Draw twice, for a wide column and for a phone (``draw(True)``), and make a block of the page of it.
+
+    Args:
+        draw: makes the drawing.
+        title: the name that is read out first.
+        caption: the caption on the page.
+        alt: the text alternative.
+        hover: artist's gid -> what is shown when the pointer rests on it; ``draw`` may fill it.
+    """
+    title, alt = _clean(title), _clean(alt)
+    drawn = [_save(draw, on_phone) for on_phone in (False, True)]
+    # Only now: drawing is what fills `hover`.
+    tips = {name: _clean(text) for name, text in hover.items()}
+    wide, narrow = (from_matplotlib(source, title=title, description=alt, hover=tips) for source in drawn)
+    return Figure(svg=wide, caption=caption, alt=alt, narrow=narrow)
+
+
+def new_drawing(width: float, height: float) -> Drawing:
+    """An empty drawing of that many units."""
+    from matplotlib.figure import Figure as Drawing
+
+    return Drawing(figsize=(width / 72, height / 72), dpi=72)
+
+
+def place_axes(drawing: Drawing, left: float, top: float, right: float, bottom: float) -> Axes:
+    """Axes with these margins, in units."""
+    width, height = (72 * side for side in drawing.get_size_inches())
+    return drawing.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+
+
+Key = tuple[str, dict[str, Any]]
+"""A word of the key, and how its sample line is drawn (keywords of matplotlib's Line2D)."""
+
+
+def key_height(width: float, keys: Sequence[Key]) -> float:
+    """How high the key above a drawing of ``width`` is."""
+    columns = _key_columns(width, keys)
+    return _KEY_LINE * math.ceil(len(keys) / columns) + 10
+
+
+def draw_key(drawing: Drawing, keys: Sequence[Key]) -> None:
+    """Explain the signs of the drawing, in its upper left corner."""
+    from matplotlib.lines import Line2D
+
+    drawing.legend(
+        handles=[Line2D([], [], **{"linestyle": "", **style}) for _, style in keys],
+        labels=[clean_label(word) for word, _ in keys],
+        loc="upper left",
+        bbox_to_anchor=(0, 1),
+        ncols=_key_columns(72 * drawing.get_size_inches()[0], keys),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=2.0,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        labelspacing=0.45,
+    )
+
+
+class Rows:
+    """A drawing of one row an entry: its name, its marks, its number.
+
+    On a wide page the name stands left of the row and the number right of it, on a phone both stand above.
+
+    Args:
+        narrow: whether it is for a phone.
+        labels: the names, from above.
+        keys: what `draw_key` explains.
+        row: how high a row is, without the line of names on a phone.
+    """
+
+    def __init__(self, narrow: bool, labels: Sequence[str], keys: Sequence[Key], row: float) -> None:
+        self.narrow = narrow
+        self.labels = [clean_label(label) for label in labels]
+        width = NARROW if narrow else WIDE
+        top = key_height(width, keys)
+        # Where the middle of a row's marks is, in rows from the middle of the row.
+        self.shift = 11 / (row + 22) if narrow else 0.0
+        row += 22 if narrow else 0
+        left = 2.0 if narrow else min(18 + _BOLD * max(map(len, self.labels)), 0.32 * WIDE)
+        right = 2.0 if narrow else 150.0
+        self.drawing = new_drawing(width, row * len(labels) + top + 48)
+        self.axes = place_axes(self.drawing, left, top, right, 48)
+        self.plot_width = width - left - right
+        self.row = row
+        self.axes.set_ylim(len(labels) - 0.5, -0.5)
+        self.axes.set_yticks([])
+        self.axes.spines["left"].set_visible(False)
+        self.axes.grid(axis="x")
+        for position in range(len(labels)):
+            self.axes.axhline(position - 0.5, color=RULE, lw=0.8, clip_on=False)
+        draw_key(self.drawing, keys)
+
+    def say(self, position: int, value: str, span: str) -> None:
+        """Write the name of a row, its value and its interval."""
+        from matplotlib.transforms import blended_transform_factory
+
+        across = blended_transform_factory(self.drawing.transFigure, self.axes.transData)
+        label = self.labels[position]
+        if self.narrow:
+            y = position - 0.5 + 16 / self.row
+            # The names stand on the lines of the plot here, so they bring a piece of paper with them.
+            common: dict[str, Any] = {"transform": across, "va": "center", "zorder": 6}
+            common["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
+            self.axes.text(0, y, label, weight="bold", **common)
+            self.axes.text(1, y, f"{value}  {span}", ha="right", color=MUTED, **common)
+        else:
+            self.axes.text(0, position, label, transform=across, weight="bold", va="center")
+            self.axes.text(1, position, span, transform=across, ha="right", va="center", color=MUTED)
+            x = 1 - (12 + _LETTER * len(span)) / WIDE
+            self.axes.text(x, position, value, transform=across, ha="right", va="center", weight="bold")
+
+
+def clean_label(text: str, longest: int = 60) -> str:
+    """``text`` as one printable line."""
+    line = " ".join(_clean(str(text)).split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _clean(text: str) -> str:
+    # XML has no place for control characters and lone surrogates.
+    return "".join(
+        letter if letter in "\n\t" or (letter >= " " and not "\ud800" <= letter <= "\udfff") else " "
+        for letter in text.replace("\x7f", " ").replace("￾", " ").replace("￿", " ")
+    )
+
+
+def _key_columns(width: float, keys: Sequence[Key]) -> int:
+    for columns in range(len(keys), 1, -1):
+        # The entries run down the columns; each column is as wide as its widest.
+        lines = math.ceil(len(keys) / columns)
+        widths = [
+            max(48 + 1.15 * _LETTER * len(word) for word, _ in keys[start : start + lines])
+            for start in range(0, len(keys), lines)
+        ]
+        if sum(widths) <= width:
+            return columns
+    return 1
+
+
+def _save(draw: Callable[[bool], Drawing], narrow: bool) -> str:
+    import matplotlib
+
+    stream = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The person's own matplotlibrc must not change a byte.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        # The browser's fonts set the text, so what matplotlib's own font lacks does not matter.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        draw(narrow).savefig(stream, format="svg", transparent=True, metadata=metadata)
+    return stream.getvalue().decode("utf-8")
