@@ -52,10 +52,13 @@ def test_bad_input_is_refused_in_one_line(source, target, options, message) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_distant_index_is_fine_when_the_number_of_nodes_is_stated() -> None:
-    g = Graph.from_edges([0], [10_000_000], num_nodes=10_000_001)
-    assert g.num_nodes == 10_000_001
-    assert g.degrees()[10_000_000] == 1
+def test_a_distant_index_must_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerlab.graph.edges._INFERRED_NODES", 150)
+    assert Graph.from_edges([0], [149]).num_nodes == 150
+    with pytest.raises(UserError, match=r"the largest index is 150, with 1 edge only; .* state num_nodes"):
+        Graph.from_edges([0], [150])
+    assert Graph.from_edges([0], [150], num_nodes=151).degrees()[150] == 1
+    assert Graph.from_edges([0, 1], [150, 2]).num_nodes == 151  # 100 nodes an edge are believed
 
 
 @pytest.mark.parametrize("convert", [list, tuple, np.array, torch.tensor, lambda v: np.array(v, np.uint8)])
