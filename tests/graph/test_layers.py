@@ -18,7 +18,9 @@ from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
 
-def random_graph(nodes: int, edges: int, seed: int, *, directed: bool = False, weighted: bool = False) -> Graph:
+def random_graph(
+    nodes: int, edges: int, seed: int, *, directed: bool = False, weighted: bool = False
+) -> Graph:
     rng = np.random.default_rng(seed)
     source, target = rng.integers(0, nodes, (2, edges))
     weight = rng.uniform(0.5, 2.0, edges) if weighted else None
@@ -121,7 +123,8 @@ def test_returned_attention_belongs_to_its_edges(attention: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [GCNConv(3, 2), GATConv(3, 2, heads=2), GATConv(3, 2, heads=2, attention="shared"), SGConv(3, 2, 2)]
+    "layer",
+    [GCNConv(3, 2), GATConv(3, 2, heads=2), GATConv(3, 2, heads=2, attention="shared"), SGConv(3, 2, 2)],
 )
 def test_gradcheck_in_float64(layer: nn.Module) -> None:
     torch.manual_seed(1)
@@ -173,7 +176,8 @@ def test_equals_torch_geometric_on_the_same_weights(name: str, kind: str) -> Non
         "GCNConv": [("weight", "lin.weight"), ("bias", "bias")],
         "SGConv": [("linear.weight", "lin.weight"), ("linear.bias", "lin.bias")],
     }.get(
-        kind, [("weight", "lin.weight"), ("att_target", "att_dst"), ("att_source", "att_src"), ("bias", "bias")]
+        kind,
+        [("weight", "lin.weight"), ("att_target", "att_dst"), ("att_source", "att_src"), ("bias", "bias")],
     )
     for our_name, their_name in mapping:
         our, their = layer.get_parameter(our_name).grad, theirs.get_parameter(their_name).grad

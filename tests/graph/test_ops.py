@@ -17,7 +17,9 @@ def random_matrix(rows: int, columns: int, density: float, seed: int, dtype=torc
 
 
 def randn(*shape: int, seed: int = 1, grad: bool = False, dtype=torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_(grad)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_(
+        grad
+    )
 
 
 def segment_softmax(matrix: SparseMatrix, scores: torch.Tensor) -> torch.Tensor:
@@ -57,7 +59,7 @@ def test_values_gradient_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     whole = ops._sampled_product(pattern, left, right)
     monkeypatch.setattr(ops, "_BLOCK_NUMBERS", 12)  # three entries a block
     assert torch.equal(ops._sampled_product(pattern, left, right), whole)
-    expected = (left[pattern.row.long()] * right[pattern.col.long()]).sum(1)
+    expected = (left[pattern.row.long()] * right[pattern.col.long()]).sum(1, keepdim=True)
     torch.testing.assert_close(whole, expected, rtol=1e-13, atol=1e-13)
 
 
@@ -112,6 +114,20 @@ def test_edge_softmax_survives_huge_scores_and_far_apart_rows() -> None:
     matrix = SparseMatrix.from_dense(torch.tensor([[1.0, 1.0], [1.0, 1.0]]))
     out = ops.edge_softmax(matrix, torch.tensor([[3e38], [3e38], [-3e38], [-3e38]]))
     assert out.flatten().tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("rows", "columns", "density"), SHAPES)
+def test_edge_sum_gathers_both_ends_and_its_gradients_scatter(
+    rows: int, columns: int, density: float
+) -> None:
+    matrix = random_matrix(rows, columns, density, seed=1)
+    left, right = randn(rows, 2, seed=2, grad=True), randn(columns, 2, seed=3, grad=True)
+    out = ops.edge_sum(matrix, left, right)
+    assert torch.equal(out, left[matrix.row.long()] + right[matrix.col.long()])
+    assert torch.autograd.gradcheck(lambda a, b: ops.edge_sum(matrix, a, b), (left, right))
+    assert torch.autograd.gradgradcheck(lambda a, b: ops.edge_sum(matrix, a, b) ** 2, (left, right))
+    with pytest.raises(UserError, match="scores"):
+        ops.edge_sum(matrix, left[:, :1], right)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 5])

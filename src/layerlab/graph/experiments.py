@@ -184,7 +184,9 @@ class NodeTask:
         self.dataset = dataset
         self.features = normalise_rows(dataset.features)
         self.labels = torch.from_numpy(dataset.labels.copy())
-        self.parts = {name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")}
+        self.parts = {
+            name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")
+        }
         if not len(parts.train) or not len(parts.validation):
             raise UserError(f"{dataset.name}: expected training and validation nodes, one part is empty")
         self._propagated: Tensor | None = None
@@ -203,7 +205,10 @@ class NodeTask:
             decaying = list(next(iter(next(model.children()).children()), model).parameters())
         decay_ids = {id(p) for p in decaying}
         groups = [
-            {"params": [p for p in parameters if id(p) in decay_ids], "weight_decay": self.settings.weight_decay},
+            {
+                "params": [p for p in parameters if id(p) in decay_ids],
+                "weight_decay": self.settings.weight_decay,
+            },
             {"params": [p for p in parameters if id(p) not in decay_ids], "weight_decay": 0.0},
         ]
         return torch.optim.Adam(
@@ -254,7 +259,9 @@ def _loaded(data: str) -> NodeDataset:
     return load(data)
 
 
-def _run_cell(data: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int) -> CellResult:
+def _run_cell(
+    data: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int
+) -> CellResult:
     dataset = _loaded(data)
     settings = replace(settings_for(model, protocol, dataset.name), **overrides.get(model, {}))
     result = train(dataset, settings, protocol, seed)

@@ -27,7 +27,9 @@ def from_pyg(module: nn.Module) -> GCNConv | GATConv | SGConv:
     kind = type(module).__name__
     source: Any = module
     if kind in ("GCNConv", "SGConv") and not getattr(source, "normalize", True):
-        raise UserError(f"{kind} with normalize=False has no counterpart; pass layerlab's layer your own SparseMatrix")
+        raise UserError(
+            f"{kind} with normalize=False has no counterpart; pass layerlab's layer your own SparseMatrix"
+        )
     layer: GCNConv | GATConv | SGConv
     if kind == "GCNConv":
         if source.improved:
@@ -38,7 +40,9 @@ def from_pyg(module: nn.Module) -> GCNConv | GATConv | SGConv:
         _copy(layer.bias, source.bias)
     elif kind == "GATConv":
         if source.lin is None or source.edge_dim is not None or source.residual or not source.add_self_loops:
-            raise UserError("expected a GATConv for one node set, with self-loops, without edge features or residual")
+            raise UserError(
+                "expected a GATConv for one node set, with self-loops, without edge features or residual"
+            )
         layer = GATConv(
             source.lin.weight.shape[1],
             source.out_channels,
@@ -54,7 +58,9 @@ def from_pyg(module: nn.Module) -> GCNConv | GATConv | SGConv:
         _copy(layer.bias, source.bias)
     elif kind == "SGConv":
         if not source.add_self_loops:
-            raise UserError("SGConv with add_self_loops=False has no counterpart; precompute with your own SparseMatrix")
+            raise UserError(
+                "SGConv with add_self_loops=False has no counterpart; precompute with your own SparseMatrix"
+            )
         out_features, in_features = source.lin.weight.shape
         layer = SGConv(in_features, out_features, source.K, source.lin.bias is not None)
         _copy(layer.linear.weight, source.lin.weight)
@@ -79,7 +85,10 @@ def to_pyg(layer: GCNConv | GATConv | SGConv) -> nn.Module:
     module: Any
     if isinstance(layer, GCNConv):
         module = pyg.GCNConv(
-            layer.in_features, layer.out_features, bias=layer.bias is not None, add_self_loops=layer.self_loops
+            layer.in_features,
+            layer.out_features,
+            bias=layer.bias is not None,
+            add_self_loops=layer.self_loops,
         )
         _copy(module.lin.weight, layer.weight)
         _copy(module.bias, layer.bias)
@@ -102,7 +111,9 @@ def to_pyg(layer: GCNConv | GATConv | SGConv) -> nn.Module:
         dtype = layer.weight.dtype
     elif isinstance(layer, SGConv):
         linear = layer.linear
-        module = pyg.SGConv(linear.in_features, linear.out_features, layer.steps, bias=linear.bias is not None)
+        module = pyg.SGConv(
+            linear.in_features, linear.out_features, layer.steps, bias=linear.bias is not None
+        )
         _copy(module.lin.weight, linear.weight)
         _copy(module.lin.bias, linear.bias)
         dtype = linear.weight.dtype

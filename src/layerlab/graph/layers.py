@@ -26,7 +26,9 @@ def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops:
     elif isinstance(graph, SparseMatrix):
         operator = graph
     else:
-        raise UserError(f"expected a Graph or a SparseMatrix, got {type(graph).__name__}; see Graph.from_edges")
+        raise UserError(
+            f"expected a Graph or a SparseMatrix, got {type(graph).__name__}; see Graph.from_edges"
+        )
     if x.shape[0] != operator.shape[1]:
         raise UserError(f"the graph has {operator.shape[1]} nodes, the features {x.shape[0]} rows")
     return operator
@@ -73,7 +75,9 @@ class GCNConv(nn.Module):
     torch.Size([4, 2])
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, self_loops: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, self_loops: bool = True
+    ) -> None:
         super().__init__()
         _positive(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features, self.self_loops = in_features, out_features, self_loops
@@ -155,7 +159,9 @@ class GATConv(nn.Module):
         self.weight = _glorot(heads * out_features, in_features, heads * out_features, in_features)
         self.att_target = _glorot(vectors, out_features, vectors, out_features)
         self.att_source = _glorot(vectors, out_features, vectors, out_features)
-        self.bias = nn.Parameter(torch.zeros(heads * out_features if concat else out_features)) if bias else None
+        self.bias = (
+            nn.Parameter(torch.zeros(heads * out_features if concat else out_features)) if bias else None
+        )
 
     @overload
     def forward(
@@ -174,7 +180,7 @@ class GATConv(nn.Module):
         pattern = _operator(graph, x).pattern
         z = ops.linear(x, self.weight)
         to_target, to_source = self._node_scores(z)
-        scores = to_target.index_select(0, pattern.row) + to_source.index_select(0, pattern.col)
+        scores = ops.edge_sum(pattern, to_target, to_source)
         coefficients = ops.edge_softmax(pattern, nn.functional.leaky_relu(scores, self.negative_slope))
         kept = ops.dropout(coefficients, self.dropout, self.training)
         out = ops.attention_aggregate(pattern, kept, z.view(-1, self.heads, self.out_features))

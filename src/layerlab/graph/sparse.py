@@ -21,7 +21,9 @@ from layerlab.errors import UserError
 # torch says once per process that CSR tensors are in beta. A person who trains a GCN can do nothing about it.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), (0, 0))
+    torch.sparse_csr_tensor(
+        torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), (0, 0)
+    )
 
 _INT32_MAX = 2**31 - 1
 
@@ -65,6 +67,12 @@ class Pattern:
         """The ``(rows, nnz)`` pattern whose all-ones matrix sums the entries of each row of a ``(nnz, d)`` tensor."""
         entries = torch.arange(self.nnz, dtype=self.crow.dtype, device=self.crow.device)
         return Pattern(self.crow, entries, (self.shape[0], self.nnz))
+
+    @cached_property
+    def column_summing(self) -> Pattern:
+        """The ``(columns, nnz)`` pattern whose all-ones matrix sums the entries of each column."""
+        transposed, order = self.transposed()
+        return Pattern(transposed.crow, order.to(self.crow.dtype), (self.shape[1], self.nnz))
 
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and where each of its entries stood in this one: ``values.T == values[order]``."""
@@ -157,7 +165,9 @@ class SparseMatrix:
         if not np.isfinite(csr.data).all():
             entry = int(np.flatnonzero(~np.isfinite(csr.data))[0])
             row = int(np.searchsorted(csr.indptr, entry, side="right")) - 1
-            raise UserError(f"row {row}, column {csr.indices[entry]} is {csr.data[entry]}: expected finite values")
+            raise UserError(
+                f"row {row}, column {csr.indices[entry]} is {csr.data[entry]}: expected finite values"
+            )
         shape = (int(csr.shape[0]), int(csr.shape[1]))
         index = np.int32 if _index_dtype(csr.nnz, shape) is torch.int32 else np.int64
         # Copies: scipy may hand out read-only or foreign memory, and this matrix must not change under its reader.
@@ -211,7 +221,9 @@ class SparseMatrix:
         """The same pattern with other values: attention coefficients, or values after dropout."""
         return SparseMatrix(self.pattern, values)
 
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SparseMatrix:
+    def to(
+        self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> SparseMatrix:
         """A copy on another device or in another floating dtype (itself when nothing changes)."""
         values = self.values.to(device=device, dtype=dtype)
         if values is self.values:

@@ -174,7 +174,9 @@ def fit(
         state = _State()
         if checkpoint is not None and checkpoint.exists():
             best = _load_checkpoint(checkpoint, identity, model, optimizer, state)
-        best = _train(task, schedule, seed, model, optimizer, best, state, checkpoint, identity, every_seconds, on_epoch)
+        best = _train(
+            task, schedule, seed, model, optimizer, best, state, checkpoint, identity, every_seconds, on_epoch
+        )
         model.load_state_dict(best)
         model.eval()
     return FitResult(
@@ -333,7 +335,9 @@ def _load_checkpoint(
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read the checkpoint ({error}); delete it to start again", file=path) from None
+        raise UserError(
+            f"cannot read the checkpoint ({error}); delete it to start again", file=path
+        ) from None
     if header.get("version") != str(CHECKPOINT_VERSION):
         raise UserError(
             f"expected checkpoint version {CHECKPOINT_VERSION}, got {header.get('version')!r}; delete it to start again",

@@ -22,7 +22,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         save_file(plain, temporary, metadata=dict(header or {}))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write weights ({error}); free space or choose another folder", file=path) from None
+        raise UserError(
+            f"cannot write weights ({error}); free space or choose another folder", file=path
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
