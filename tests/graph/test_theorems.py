@@ -179,6 +179,20 @@ def test_gat_coefficients_see_every_kind_of_damage(what: str) -> None:
     assert outcome.verdict == "violated"
 
 
+def test_gat_coefficients_see_a_row_sum_that_drifts() -> None:
+    star = theorems._star(20)
+    slack = measured(theorems.GAT_COEFFICIENTS, star).slack
+
+    def attend(layer: GATConv, x: torch.Tensor, graph: Graph) -> Attention:
+        # Each coefficient is within the slack, their sum over the 21 neighbours of the centre is not.
+        source, target, coefficients = theorems._shipped_attention(layer, x, graph)
+        return Attention(source, target, coefficients + slack / 2)
+
+    outcome = measured(theorems.GAT_COEFFICIENTS, star, attend=attend)
+    assert outcome.verdict == "violated"
+    assert outcome.measured == pytest.approx(21 * slack / 2, rel=0.1)
+
+
 def test_a_check_leaves_torchs_global_generator_alone() -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()

@@ -37,10 +37,9 @@ class Checked:
 
     @property
     def as_expected(self) -> bool:
-        """An accepted verdict; a NaN refutes nothing, so a violation that must come needs a number."""
-        if self.role != "given" and self.outcome.unmet is None and math.isnan(self.outcome.measured):
-            return False
-        return self.outcome.verdict in self.accepted
+        """An accepted verdict, of a number: a NaN is a failed measurement and refutes nothing."""
+        number = self.outcome.unmet is not None or not math.isnan(self.outcome.measured)
+        return number and self.outcome.verdict in self.accepted
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a record or for JSON."""
@@ -91,7 +90,8 @@ def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = 
         claim: the claim.
         seed: not negative.
         subjects: the caller's own subjects, measured in place of the default ones. There, unmet hypotheses
-            are an answer and no failure, and of a claim that is expected to be refuted every verdict is one.
+            are an answer and no failure, and of a claim that is expected to be refuted every verdict is one
+            (a NaN never is).
 
     Raises:
         UserError: a negative seed, or whatever the measuring function has to say about a given subject. Any
