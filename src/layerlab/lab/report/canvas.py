@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from layerlab.lab.report.svg import SERIES, from_matplotlib
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.transforms import Transform
 
 # Sentinel colours: svg.py turns them into those of the page.
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -26,7 +28,10 @@ _FONT = 13.0
 # matplotlib measures its own, wide font; the page sets the text in the system's, which is narrower.
 _LETTER = 0.56 * _FONT
 _BOLD = 0.64 * _FONT
-_KEY_LINE = 24
+# The key: how wide a sample is, and a letter beside it (matplotlib leaves room for its own font).
+_SAMPLE = 48.0
+_WORD = 0.65 * _FONT
+_KEY_LINE = 20
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -138,19 +143,20 @@ Key = tuple[str, dict[str, Any]]
 def key_height(width: float, keys: Sequence[Key]) -> float:
     """How high the key above a drawing of ``width`` is."""
     columns = _key_columns(width, keys)
-    return _KEY_LINE * math.ceil(len(keys) / columns) + 10
+    return _KEY_LINE * math.ceil(len(keys) / columns) + 14
 
 
 def draw_key(drawing: Drawing, keys: Sequence[Key]) -> None:
     """Explain the signs of the drawing, in its upper left corner."""
     from matplotlib.lines import Line2D
 
+    width = 72 * drawing.get_size_inches()[0]
     drawing.legend(
         handles=[Line2D([], [], **{"linestyle": "", **style}) for _, style in keys],
-        labels=[clean_label(word) for word, _ in keys],
+        labels=[clean_label(word, int((width - _SAMPLE) / _WORD)) for word, _ in keys],
         loc="upper left",
         bbox_to_anchor=(0, 1),
-        ncols=_key_columns(72 * drawing.get_size_inches()[0], keys),
+        ncols=_key_columns(width, keys),
         frameon=False,
         borderpad=0,
         borderaxespad=0,
@@ -162,31 +168,38 @@ def draw_key(drawing: Drawing, keys: Sequence[Key]) -> None:
 
 
 class Rows:
-    """A drawing of one row an entry: its name, its marks, its number.
+    """A drawing of one row an entry: its name, its marks, its numbers.
 
-    On a wide page the name stands left of the row and the number right of it, on a phone both stand above.
+    On a wide page the name stands left of the row and the numbers right of it, on a phone both stand above.
 
     Args:
         narrow: whether it is for a phone.
         labels: the names, from above.
+        numbers: the value and the interval of each row, as they are written.
         keys: what `draw_key` explains.
         row: how high a row is, without the line of names on a phone.
     """
 
-    def __init__(self, narrow: bool, labels: Sequence[str], keys: Sequence[Key], row: float) -> None:
-        self.narrow = narrow
-        self.labels = [clean_label(label) for label in labels]
+    def __init__(
+        self,
+        narrow: bool,
+        labels: Sequence[str],
+        numbers: Sequence[tuple[str, str]],
+        keys: Sequence[Key],
+        row: float,
+    ) -> None:
         width = NARROW if narrow else WIDE
-        top = key_height(width, keys)
+        self.row = row + (22 if narrow else 0)
         # Where the middle of a row's marks is, in rows from the middle of the row.
-        self.shift = 11 / (row + 22) if narrow else 0.0
-        row += 22 if narrow else 0
-        left = 2.0 if narrow else min(18 + _BOLD * max(map(len, self.labels)), 0.32 * WIDE)
-        right = 2.0 if narrow else 150.0
-        self.drawing = new_drawing(width, row * len(labels) + top + 48)
-        self.axes = place_axes(self.drawing, left, top, right, 48)
+        self.shift = 11 / self.row if narrow else 0.0
+        left = right = 2.0
+        if not narrow:
+            left = min(18 + _BOLD * max(len(clean_label(label)) for label in labels), 0.34 * WIDE)
+            right = 36 + max(_BOLD * len(value) + _LETTER * len(span) for value, span in numbers)
+        top = key_height(width, keys)
         self.plot_width = width - left - right
-        self.row = row
+        self.drawing = new_drawing(width, self.row * len(labels) + top + 48)
+        self.axes = place_axes(self.drawing, left, top, right, 48)
         self.axes.set_ylim(len(labels) - 0.5, -0.5)
         self.axes.set_yticks([])
         self.axes.spines["left"].set_visible(False)
@@ -194,25 +207,35 @@ class Rows:
         for position in range(len(labels)):
             self.axes.axhline(position - 0.5, color=RULE, lw=0.8, clip_on=False)
         draw_key(self.drawing, keys)
+        for position, (label, (value, span)) in enumerate(zip(labels, numbers, strict=True)):
+            if narrow:
+                self._write_above(position, label, f"{value} {span}")
+            else:
+                self._write_beside(position, label, value, span, left)
 
-    def say(self, position: int, value: str, span: str) -> None:
-        """Write the name of a row, its value and its interval."""
+    def _write_above(self, position: int, label: str, numbers: str) -> None:
+        room = int((NARROW - _LETTER * len(numbers) - 12) / _BOLD)
+        y = position - 0.5 + 16 / self.row
+        # The names stand on the lines of the plot here, so they bring a piece of paper with them.
+        paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
+        common: dict[str, Any] = {"transform": self._across(), "va": "center", "zorder": 6, "bbox": paper}
+        self.axes.text(0, y, clean_label(label, max(room, 8)), weight="bold", **common)
+        self.axes.text(1, y, numbers, ha="right", color=MUTED, **common)
+
+    def _write_beside(self, position: int, label: str, value: str, span: str, left: float) -> None:
+        room = int((left - 16) / _BOLD)
+        name = "\n".join(textwrap.wrap(clean_label(label), room, max_lines=2, placeholder="…"))
+        common: dict[str, Any] = {"transform": self._across(), "va": "center"}
+        self.axes.text(0, position, name, weight="bold", **common)
+        self.axes.text(1, position, span, ha="right", color=MUTED, **common)
+        x = 1 - (12 + _LETTER * len(span)) / WIDE
+        self.axes.text(x, position, value, ha="right", weight="bold", **common)
+
+    def _across(self) -> Transform:
+        """Coordinates: from 0 to 1 over the whole drawing across, rows down."""
         from matplotlib.transforms import blended_transform_factory
 
-        across = blended_transform_factory(self.drawing.transFigure, self.axes.transData)
-        label = self.labels[position]
-        if self.narrow:
-            y = position - 0.5 + 16 / self.row
-            # The names stand on the lines of the plot here, so they bring a piece of paper with them.
-            common: dict[str, Any] = {"transform": across, "va": "center", "zorder": 6}
-            common["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
-            self.axes.text(0, y, label, weight="bold", **common)
-            self.axes.text(1, y, f"{value}  {span}", ha="right", color=MUTED, **common)
-        else:
-            self.axes.text(0, position, label, transform=across, weight="bold", va="center")
-            self.axes.text(1, position, span, transform=across, ha="right", va="center", color=MUTED)
-            x = 1 - (12 + _LETTER * len(span)) / WIDE
-            self.axes.text(x, position, value, transform=across, ha="right", va="center", weight="bold")
+        return blended_transform_factory(self.drawing.transFigure, self.axes.transData)
 
 
 def clean_label(text: str, longest: int = 60) -> str:
@@ -234,7 +257,7 @@ def _key_columns(width: float, keys: Sequence[Key]) -> int:
         # The entries run down the columns; each column is as wide as its widest.
         lines = math.ceil(len(keys) / columns)
         widths = [
-            max(48 + 1.15 * _LETTER * len(word) for word, _ in keys[start : start + lines])
+            max(_SAMPLE + _WORD * len(clean_label(word)) for word, _ in keys[start : start + lines])
             for start in range(0, len(keys), lines)
         ]
         if sum(widths) <= width:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _REFERENCES = ("D", "^", "s", "v", "P", "X")
+# One fewer than the markers and colours: after six series the pairs are new.
 _LINES: tuple[Any, ...] = (
     "-",
     (0, (6, 2)),
     (0, (2, 1.5)),
     (0, (7, 2, 1.5, 2)),
     (0, (4, 1, 1, 1)),
-    (0, (9, 3)),
 )
 _DOT = 7.5
 
@@ -100,7 +100,8 @@ def accuracy_strip(
     ]
 
     def draw(narrow: bool) -> Drawing:
-        rows = canvas.Rows(narrow, labels, keys, row=86)
+        numbers = [(f"{m:.{decimals}f}", f"[{a:.{decimals}f}, {b:.{decimals}f}]") for m, a, b in spans]
+        rows = canvas.Rows(narrow, labels, numbers, keys, row=86)
         axes = rows.axes
         low, high = canvas.limits(
             [*(v for row in dots for v in row), *(v for s in spans for v in s), *(m[1] for m in marks)]
@@ -122,7 +123,6 @@ def accuracy_strip(
                 f"mean {mean:.{decimals}f}, 95 per cent interval {left:.{decimals}f} to {right:.{decimals}f}"
             )
             hover[f"interval-{position}"] = hover[f"mean-{position}"] = f"{labels[position]}: {text}"
-            rows.say(position, f"{mean:.{decimals}f}", f"[{left:.{decimals}f}, {right:.{decimals}f}]")
         for index, (group, value, kind) in enumerate(marks):
             middle = labels.index(group) + rows.shift
             top, bottom = middle - 31 / rows.row, middle + 38 / rows.row
@@ -197,7 +197,8 @@ def paired_differences(
     ]
 
     def draw(narrow: bool) -> Drawing:
-        rows = canvas.Rows(narrow, labels, keys, row=44)
+        numbers = [(signed(mean), f"[{signed(low)}, {signed(high)}]") for mean, low, high in spans]
+        rows = canvas.Rows(narrow, labels, numbers, keys, row=44)
         axes = rows.axes
         axes.set_xlim(*canvas.limits([0.0, *(value for span in spans for value in span)]))
         axes.set_xlabel(canvas.clean_label(xlabel))
@@ -210,7 +211,6 @@ def paired_differences(
             )
             axes.plot([mean], [y], linestyle="", gid=f"mean-{position}", zorder=4, **style)
             hover[f"interval-{position}"] = hover[f"mean-{position}"] = sentences[position]
-            rows.say(position, signed(mean), f"[{signed(low)}, {signed(high)}]")
         return rows.drawing
 
     return canvas.compose(
@@ -275,6 +275,8 @@ def learning_curves(
         )
 
     def draw(narrow: bool) -> Drawing:
+        from matplotlib.ticker import MaxNLocator
+
         width = canvas.NARROW if narrow else canvas.WIDE
         top = canvas.key_height(width, keys) + 8
         drawing = canvas.new_drawing(width, (260 if narrow else 340) + top)
@@ -299,6 +301,8 @@ def learning_curves(
             )
             hover[f"curve-{position}"] = hover[f"marks-{position}"] = sentences[position]
         axes.margins(x=0.01)
+        whole = all(x.is_integer() for line in series for x in line["x"])
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=whole))
         axes.set_xlabel(canvas.clean_label(xlabel))
         axes.set_ylabel(canvas.clean_label(ylabel))
         canvas.draw_key(drawing, keys)
