@@ -104,7 +104,8 @@ def read(path: Path, *, mend: str) -> NodeDataset:
         UserError: it is damaged, of another format, or unreadable.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: numpy does not close a file that it opened and then found damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         return _read(arrays)
     except (

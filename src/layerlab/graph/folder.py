@@ -197,11 +197,12 @@ def _split(nodes: _Nodes, *, file: Path) -> Split | None:
 def _feature_file(file: Path) -> Any:
     """The matrix of a features file, dense or sparse, as it is stored."""
     try:
-        if file.suffix == ".npz":
-            matrix = sparse.csr_array(sparse.load_npz(file))
-            matrix.check_format(full_check=True)
-            return matrix
-        matrix = np.load(file, allow_pickle=False)
+        with file.open("rb") as stream:
+            if file.suffix == ".npz":
+                matrix = sparse.csr_array(sparse.load_npz(stream))
+                matrix.check_format(full_check=True)
+                return matrix
+            matrix = np.load(stream, allow_pickle=False)
     except (
         OSError,
         EOFError,

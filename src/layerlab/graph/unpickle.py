@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 import struct
 from collections import defaultdict
@@ -38,14 +39,7 @@ _MALFORMED = (
 )
 
 
-class _Fixed(type):
-    """A class that cannot be changed: the BUILD opcode sets attributes, and a class is an object too."""
-
-    def __setattr__(cls, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"it changes the class {cls.__name__}")
-
-
-class _DType(metaclass=_Fixed):
+class _DType:
     """Stand-in for ``numpy.dtype``: plain numbers only."""
 
     __slots__ = ("code", "order")
@@ -63,7 +57,7 @@ class _DType(metaclass=_Fixed):
         self.order = order
 
 
-class _Array(metaclass=_Fixed):
+class _Array:
     """Stand-in for ``numpy.ndarray`` and for the function that makes an empty one."""
 
     __slots__ = ("state",)
@@ -86,7 +80,7 @@ class _Array(metaclass=_Fixed):
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-class _Csr(metaclass=_Fixed):
+class _Csr:
     """Stand-in for ``scipy.sparse.csr_matrix``."""
 
     __slots__ = ("state",)
@@ -122,6 +116,31 @@ _STAND_INS: dict[tuple[str, str], type] = {
 }
 
 
+# The instructions that arrays, lists, tuples, dictionaries and numbers need in protocols 2 to 4. Out are the
+# text instructions of protocol 0, persistent and extension names, out-of-band buffers and byte arrays.
+_INSTRUCTIONS = frozenset(
+    (
+        "PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 "
+        "BINSTRING SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES "
+        "EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS "
+        "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL NEWOBJ REDUCE BUILD"
+    ).split()  # noqa: SIM905 - a list literal would be forty lines of one word
+)
+
+
+def _check_instructions(data: bytes, file: str) -> None:
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
+        if instruction.name not in _INSTRUCTIONS:
+            raise UserError(
+                f"refused: this pickle holds the instruction {instruction.name}, which no data file needs. "
+                "Nothing was run; do not use this file, fetch it again from its publisher",
+                file=file,
+            )
+        if instruction.name == "LONG_BINPUT" and argument is not None and argument > count:
+            # The pickle machine makes room for every number below: one wrong byte could ask for 64 gigabytes.
+            raise pickle.UnpicklingError("it numbers its parts wrongly")
+
+
 class _Restricted(pickle.Unpickler):
     def __init__(self, data: bytes, file: str) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
@@ -150,8 +169,8 @@ def loads(data: bytes, *, file: str) -> Any:
         dictionaries.
 
     Raises:
-        UserError: it asks for a name beyond the few that Planetoid's files use, or it is malformed or cut
-            short.
+        UserError: it asks for a name or an instruction beyond the few that such files use, or it is
+            malformed or cut short.
 
     >>> loads(pickle.dumps([1, 2]), file="numbers")
     [1, 2]
@@ -162,6 +181,7 @@ def loads(data: bytes, *, file: str) -> Any:
     layerlab.errors.UserError: numbers: refused: this pickle asks for 'posix.system', ...
     """
     try:
+        _check_instructions(data, file)
         loaded = _Restricted(data, file).load()
         return loaded.value() if isinstance(loaded, (_Array, _Csr)) else loaded
     except UserError:
