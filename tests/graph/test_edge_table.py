@@ -45,6 +45,7 @@ def test_the_same_edges_in_every_dress(file: Path, text: str) -> None:
         ("a,b,0.5\nb,c,-2e-3\n", (["a", "b"], ["b", "c"], [0.5, -0.002], [1, 2])),
         ("from;to;weight\na;b;1\n", (["a"], ["b"], [1.0], [2])),
         ('"x, y";"a ""b"""\n', (["x, y"], ['a "b"'], None, [1])),
+        ("a;1,5\nb;2\n", (["a", "b"], ["1,5", "2"], None, [1, 2])),
         ('"x;y","z"\n', (["x;y"], ["z"], None, [1])),
         ("New York\tLos Angeles\n", (["New York"], ["Los Angeles"], None, [1])),
         ('"New York" Paris 3\n', (["New York"], ["Paris"], [3.0], [1])),
