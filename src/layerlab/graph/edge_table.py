@@ -74,11 +74,9 @@ def read_edge_table(path: str | Path) -> EdgeTable:
                 continue
         if len(cells) != width:
             raise UserError(_wrong_width(cells, width), file=path, line=line)
-        for name, cell in zip(("source", "target"), cells, strict=False):
-            if not cell:
-                raise UserError(
-                    f"the {name} of this edge is empty; complete or remove it", file=path, line=line
-                )
+        if not (cells[0] and cells[1]):
+            name = "target" if cells[0] else "source"
+            raise UserError(f"the {name} of this edge is empty; complete or remove it", file=path, line=line)
         source.append(cells[0])
         target.append(cells[1])
         if width == 3:
