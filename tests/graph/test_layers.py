@@ -105,6 +105,15 @@ def test_sg_conv_equals_its_dense_twin(name: str, steps: int) -> None:
     assert_same((ours, gradients(ours, layer)), (twin, gradients(twin, layer)))
 
 
+def test_attention_ignores_weights_even_negative_ones() -> None:
+    torch.manual_seed(0)
+    layer = GATConv(5, 2, heads=3).double()
+    plain = Graph.from_edges([0, 1, 2], [1, 2, 3])
+    weighted = Graph.from_edges([0, 1, 2], [1, 2, 3], weight=[-4.0, 0.0, 1e9])
+    x = features(plain)
+    assert torch.equal(layer(x, plain), layer(x, weighted))
+
+
 @pytest.mark.parametrize("attention", ["per-head", "shared"])
 def test_returned_attention_belongs_to_its_edges(attention: str) -> None:
     torch.manual_seed(0)

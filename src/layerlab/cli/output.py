@@ -40,10 +40,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table on standard output; the first ``left`` columns are text, the others numbers."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
         table.add_column(column, justify="left" if position < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        # Text: a bracket in a user's name is no markup.
+        table.add_row(*map(Text, row))
     Console().print(table)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.graph import ops
-from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
 
 
@@ -32,6 +32,13 @@ def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops:
     if x.shape[0] != operator.shape[1]:
         raise UserError(f"the graph has {operator.shape[1]} nodes, the features {x.shape[0]} rows")
     return operator
+
+
+def _neighbourhoods(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix) -> Pattern:
+    """Who attends to whom: row i holds the senders of node i, itself included. Weights play no part."""
+    if isinstance(graph, Graph):
+        graph = graph.with_self_loops().transpose().adjacency(dtype=x.dtype).to(device=x.device)
+    return _operator(graph, x).pattern
 
 
 def _check_features(x: Tensor | SparseMatrix, expected: int) -> None:
@@ -177,7 +184,7 @@ class GATConv(nn.Module):
         self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, Attention]:
         _check_features(x, self.in_features)
-        pattern = _operator(graph, x).pattern
+        pattern = _neighbourhoods(graph, x)
         z = ops.linear(x, self.weight)
         to_target, to_source = self._node_scores(z)
         scores = ops.edge_sum(pattern, to_target, to_source)

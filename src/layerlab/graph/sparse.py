@@ -50,6 +50,7 @@ class Pattern:
         self.shape = shape
         self._heads: dict[int, tuple[Pattern, Tensor]] = {}
         self._transposed: tuple[Pattern, Tensor] | None = None
+        self._moved: dict[torch.device, Pattern] = {}
 
     @property
     def nnz(self) -> int:
@@ -115,10 +116,13 @@ class Pattern:
         return self._heads[heads]
 
     def to(self, device: torch.device | str) -> Pattern:
-        """The same pattern on another device (itself when it is there already)."""
-        if self.col.device == torch.device(device):
+        """The same pattern on another device (itself when it is there already); kept, with its derived forms."""
+        target = torch.device(device)
+        if self.col.device == target:
             return self
-        return Pattern(self.crow.to(device), self.col.to(device), self.shape)
+        if target not in self._moved:
+            self._moved[target] = Pattern(self.crow.to(target), self.col.to(target), self.shape)
+        return self._moved[target]
 
     def __getstate__(self) -> dict[str, Any]:
         # Derived forms are cheap to rebuild and would multiply what travels to a worker process.

@@ -172,3 +172,29 @@ def summarise(cells: Mapping[str, CellResult], metric: str) -> dict[str, Any]:
                 {"left": left, "right": right, **asdict(paired_difference(a, b)), "wins": wins}
             )
     return {"metric": metric, "contestants": contestants, "differences": differences}
+
+
+def mean_curves(cells: Mapping[str, CellResult], metric: str) -> dict[str, dict[str, list[float]]]:
+    """Every contestant's mean curve over its seeds, with the 95 per cent interval of that mean.
+
+    Seeds stop at different epochs; a curve ends where fewer than half of its seeds still train, so that it is never
+    the mean of a few survivors.
+
+    Returns:
+        ``{contestant: {"x", "mean", "low", "high"}}``; x counts epochs from 1.
+    """
+    by_name: dict[str, list[list[float]]] = {}
+    for cell in cells.values():
+        by_name.setdefault(cell["contestant"], []).append(cell["curves"][metric])
+    curves = {}
+    for name, runs in by_name.items():
+        lengths = sorted(len(run) for run in runs)
+        last = lengths[len(lengths) // 2]
+        points = [estimate([run[epoch] for run in runs if len(run) > epoch]) for epoch in range(last)]
+        curves[name] = {
+            "x": [float(epoch + 1) for epoch in range(last)],
+            "mean": [point.mean for point in points],
+            "low": [point.mean if point.n == 1 else point.low for point in points],
+            "high": [point.mean if point.n == 1 else point.high for point in points],
+        }
+    return curves

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
+from layerlab.lab.files import write_atomic
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
     """Write tensors and a header of strings as one safetensors file, whole or not at all."""
     # safetensors refuses tensors that share memory or are strided views; a contiguous clone is neither.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(plain, temporary, metadata=dict(header or {}))
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"cannot write weights ({error}); free space or choose another folder", file=path
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, save(plain, metadata=dict(header or {})))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

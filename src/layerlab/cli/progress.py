@@ -1,0 +1,58 @@
+"""Progress on standard error: a live display where a person is looking, nothing where a program is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def _live(*columns: Any) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *(TextColumn(column) for column in columns),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """A bar over epochs with the latest metrics; yields ``report(epoch, epochs, metrics)``."""
+    with _live("{task.fields[metrics]}") as progress:
+        task = progress.add_task(description, total=None, metrics="")
+
+        def report(epoch: int, total: int, metrics: dict[str, float]) -> None:
+            shown = "  ".join(
+                f"{name.replace('_', ' ')} {metrics[name]:.3f}"
+                for name in ("loss", "validation_accuracy")
+                if name in metrics
+            )
+            progress.update(task, completed=epoch, total=total, metrics=shown)
+
+        yield report
+
+
+@contextmanager
+def cells(contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """One bar a contestant with its mean so far; yields ``report(cell)``."""
+    with _live("{task.fields[mean]}") as progress:
+        tasks = {name: progress.add_task(name, total=seeds, mean="") for name in contestants}
+        scores: dict[str, list[float]] = {name: [] for name in contestants}
+
+        def report(cell: dict[str, Any]) -> None:
+            name, metrics = cell["contestant"], cell["metrics"]
+            scores[name].append(metrics.get("test_accuracy", metrics["validation_accuracy"]))
+            mean = 100 * sum(scores[name]) / len(scores[name])
+            progress.update(tasks[name], advance=1, mean=f"mean accuracy {mean:.1f} %")
+
+        yield report

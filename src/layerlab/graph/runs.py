@@ -1,0 +1,262 @@
+"""Runs of this room on disk: train one model, predict with it, race several. The command line calls these."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from layerlab.errors import UserError
+from layerlab.graph.datasets import NodeDataset, load
+from layerlab.graph.experiments import (
+    MODELS,
+    NodeTask,
+    Settings,
+    build_model,
+    cells_of,
+    normalise_rows,
+    parts_for,
+    schedule_for,
+    settings_for,
+)
+from layerlab.lab.files import write_atomic
+from layerlab.lab.race import CellResult, race, summarise
+from layerlab.lab.records import RunFolder, create_run, open_run
+from layerlab.lab.training import fit
+from layerlab.lab.weights import load_weights, write_tensors
+
+TRAIN_KIND = "graph-train"
+RACE_KIND = "graph-race"
+WEIGHTS = "model.safetensors"
+
+
+def fingerprint(dataset: NodeDataset) -> str:
+    """A digest of graph, features, labels and split: what a resumed run must find unchanged."""
+    digest = hashlib.sha256()
+    graph, features = dataset.graph, dataset.features
+    arrays: list[NDArray[Any] | None] = [graph.indptr, graph.indices, graph.weights, dataset.labels]
+    arrays += [part.numpy() for part in (features.crow, features.col, features.values)]
+    if dataset.split is not None:
+        arrays += [dataset.split.train, dataset.split.validation, dataset.split.test]
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def slug(data: str) -> str:
+    """A data set's name as part of a folder's name.
+
+    >>> slug("my data/cora.v2")
+    'cora.v2'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name) or "data"
+
+
+def default_protocol(dataset: NodeDataset) -> str:
+    """"public" when the data set has a split of its own, else "random"."""
+    return "random" if dataset.split is None else "public"
+
+
+def train_run(
+    data: str,
+    model: str,
+    *,
+    out: Path,
+    protocol: str | None = None,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
+    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> RunFolder:
+    """Train one model and keep it in a run folder, or go on with the run that is there.
+
+    Args:
+        data: a data set's name or folder.
+        model: a name of `layerlab.graph.experiments.MODELS`.
+        out: the run folder; a finished run of the same settings is returned as it is, an unfinished one resumed.
+        protocol: "public", "random" or "course"; None takes the data set's own split if it has one.
+        seed: of weights, dropout and (for "random" and "course") the split.
+        overrides: fields of `Settings` to change.
+        command: what was typed, for the record.
+        on_epoch: called with the epoch, the largest possible epoch and the metrics.
+
+    Returns:
+        The finished run; its ``meta["results"]`` holds metrics, curves, times and parameters.
+    """
+    dataset = load(data)
+    protocol = protocol or default_protocol(dataset)
+    settings = replace(settings_for(model, protocol, dataset.name), **(overrides or {}))
+    task = NodeTask(dataset, parts_for(dataset, protocol, seed), settings)
+    config = {
+        "data": dataset.name,
+        "fingerprint": fingerprint(dataset),
+        "protocol": protocol,
+        "seed": seed,
+        "settings": asdict(settings),
+        "features": dataset.num_features,
+        "classes": list(dataset.class_names),
+    }
+    run = create_run(out, TRAIN_KIND, command, config)
+    if "results" in run.meta:
+        return run
+    checkpoint = run.path / "checkpoint.safetensors"
+    result = fit(
+        task,
+        schedule_for(settings),
+        seed=seed,
+        checkpoint=checkpoint,
+        config=config,
+        on_epoch=None if on_epoch is None else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
+    )
+    write_tensors(run.path / WEIGHTS, result.model.state_dict())
+    run.finish(
+        {
+            "metrics": result.metrics,
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.history),
+            "parameters": result.parameters,
+            "step_seconds": result.step_seconds,
+            "seconds": result.seconds,
+            "curves": {name: [epoch[name] for epoch in result.history] for name in result.history[0]},
+        }
+    )
+    checkpoint.unlink(missing_ok=True)
+    return run
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The most probable class of every node of a data set.
+
+    Args:
+        node_ids: the data set's own ids.
+        labels: the class names.
+        probabilities: softmax probability of that class.
+    """
+
+    node_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    def write(self, path: Path) -> None:
+        """As CSV with the columns id, label, probability; whole or not at all."""
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("id", "label", "probability"))
+        table.writerows(
+            (node, label, f"{probability:.6f}")
+            for node, label, probability in zip(self.node_ids, self.labels, self.probabilities, strict=True)
+        )
+        write_atomic(path, text.getvalue().encode())
+
+
+def predict_run(run_path: Path, data: str) -> Predictions:
+    """Predict every node of a data set with a trained run.
+
+    Args:
+        run_path: a folder that `train_run` made.
+        data: a data set with the same feature columns; labels are not needed.
+
+    Raises:
+        UserError: not a training run, not finished, damaged, or the features do not fit.
+    """
+    run = open_run(run_path, TRAIN_KIND)
+    if "results" not in run.meta:
+        raise UserError("this training run is not finished; run its command again to go on", file=run_path)
+    config = run.meta["config"]
+    try:
+        settings, features, classes = Settings(**config["settings"]), int(config["features"]), list(config["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the run's settings are damaged ({error}); train again", file=run_path / "run.json") from None
+    dataset = load(data, need_labels=False)
+    if dataset.num_features != features:
+        raise UserError(
+            f"the model was trained on {features} features, {dataset.name} has {dataset.num_features}; "
+            "give data with the same feature columns"
+        )
+    model = build_model(settings, features, len(classes))
+    load_weights(model, run.path / WEIGHTS)
+    model.eval()
+    with torch.no_grad():
+        probabilities = torch.softmax(model(normalise_rows(dataset.features), dataset.graph), dim=1)
+    if not torch.isfinite(probabilities).all():
+        raise UserError("the model's output is not finite; its weights are damaged, train again", file=run_path)
+    best = probabilities.max(dim=1)
+    return Predictions(
+        dataset.node_ids,
+        tuple(classes[index] for index in best.indices.tolist()),
+        tuple(best.values.tolist()),
+    )
+
+
+def race_run(
+    data: str,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    out: Path,
+    protocol: str | None = None,
+    jobs: int | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    command: Sequence[str] = (),
+    on_cell: Callable[[CellResult], None] | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Race models on a data set; every cell that the folder holds already is taken from there.
+
+    The folder belongs to a data set, a protocol and the models' settings, not to a list of models or a number of
+    seeds, so a race can be widened: ask again with more of either, and only what is missing runs.
+
+    Args:
+        data: a data set's name or folder.
+        models: names of `layerlab.graph.experiments.MODELS`.
+        seeds: the same for every model. Under "random" and "course" a seed also draws the split.
+        out: the run folder.
+        protocol: as for `train_run`.
+        jobs: processes; the number of cores when None.
+        overrides: fields of `Settings` to change, by model.
+        command: what was typed, for the record.
+        on_cell: called with each finished cell.
+
+    Returns:
+        The run and the summary of test accuracy (validation accuracy where there is no test part; see `layerlab.lab.race.summarise`), with ``data``, ``protocol`` and
+        ``seeds`` added.
+    """
+    dataset = load(data)
+    protocol = protocol or default_protocol(dataset)
+    changed = {model: dict(fields) for model, fields in (overrides or {}).items()}
+    # What would fail in every worker fails here, before anything is written.
+    settings = {model: replace(settings_for(model, protocol, dataset.name), **changed.get(model, {})) for model in MODELS}
+    if unknown := sorted(set(models) - settings.keys()):
+        raise UserError(f"unknown model {unknown[0]!r}; expected one of {', '.join(MODELS)}")
+    parts = parts_for(dataset, protocol, seeds[0] if seeds else 0)
+    NodeTask(dataset, parts, settings[MODELS[0]])
+    config = {
+        "data": dataset.name,
+        "fingerprint": fingerprint(dataset),
+        "protocol": protocol,
+        "settings": {model: asdict(settings[model]) for model in MODELS},
+    }
+    run = create_run(out, RACE_KIND, command, config)
+    cells = race(cells_of(data, protocol, changed), models, seeds, jobs=jobs, folder=run, on_cell=on_cell)
+    # A data set whose split has no test part is compared on validation, and the summary says so.
+    part = "test" if len(parts.test) else "validation"
+    summary = {
+        "data": dataset.name,
+        "protocol": protocol,
+        "seeds": list(seeds),
+        **summarise(cells, f"{part}_accuracy"),
+        "losses": summarise(cells, f"{part}_loss")["contestants"],
+    }
+    run.finish(summary)
+    return run, summary
