@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
 from layerlab.cli import claims, data, graph, reproduce
@@ -44,15 +41,11 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the console script: a `UserError` becomes one line on standard error and status 2."""
+    """Entry point of the console script: a `UserError` becomes one line on standard error and status 2.
+
+    Ctrl-C (status 130) and a reader that went away, such as ``head``, are seen to by typer.
+    """
     try:
-        app()
+        app(prog_name="layerlab")
     except UserError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        # What was finished is on disk already; the command that was interrupted has said how to resume.
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader (head, less) went away: not an error of ours. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
