@@ -360,6 +360,9 @@ def test_a_random_split_depends_on_its_seed_and_checks_its_fractions() -> None:
     labels = [0, 1] * 50
     assert random_split(labels, 0).train.tolist() != random_split(labels, 1).train.tolist()
     assert random_split(labels, 0, (0.1, 0.4, 0.5)).sizes == (10, 40, 50)
+    # Of two nodes, rounding would leave none to train; of one node, it would leave it to the test.
+    assert random_split([0, 0, 1], 0, (0.1, 0.45, 0.45)).sizes == (2, 1, 0)
+    assert random_split([0, 1, 1], 0, (0.1, 0.1, 0.8)).sizes == (2, 0, 1)
     for fractions in ((0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (1.0, 0.0, 0.0)):
         with pytest.raises(UserError, match="three positive fractions"):
             random_split(labels, 0, fractions)
@@ -515,15 +518,15 @@ def test_a_cache_that_cannot_be_written_is_said_before_anything_is_fetched(
 
 def test_what_a_killed_fetch_left_is_removed(cache: Path, files: dict[str, bytes], tmp_path: Path) -> None:
     cache.mkdir()
-    names = (".citeseer.npz.1.tmp~", ".citeseer.npz.2.tmp~", ".mine.tmp~")
-    old, fresh, other = (cache / name for name in names)
-    for left in (old, fresh, other):
+    names = (".citeseer.npz.1.tmp~", ".citeseer.npz.2.tmp~", ".mine.tmp~", ".citeseer.npz.note")
+    old, fresh, *others = (cache / name for name in names)
+    for left in (old, fresh, *others):
         left.write_bytes(b"half")
-    for left in (old, other):
+    for left in (old, *others):
         os.utime(left, (time.time() - 7200, time.time() - 7200))
     download.get("citeseer", folder=_folder(tmp_path / "mine", files))
-    # The fresh one may belong to a fetch that is under way, the other is not ours.
-    assert names_in(cache) == [".citeseer.npz.2.tmp~", ".mine.tmp~", "citeseer.npz"]
+    # The fresh one may belong to a fetch that is under way, the others are not ours.
+    assert names_in(cache) == [".citeseer.npz.2.tmp~", ".citeseer.npz.note", ".mine.tmp~", "citeseer.npz"]
 
 
 def test_an_interrupted_conversion_leaves_nothing(

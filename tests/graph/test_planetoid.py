@@ -239,6 +239,12 @@ def test_test_nodes_take_their_places_and_gaps_stay_unknown() -> None:
     assert (data.source, data.class_names) == ("here", ("class 0", "class 1", "class 2"))
 
 
+def test_a_node_without_a_label_is_not_of_class_0() -> None:
+    one_hot = np.eye(3, dtype=np.int32)[np.arange(510) % 3]
+    one_hot[508] = 0
+    assert assemble("x", small_files(ally=one_hot), source="here").labels[507:510].tolist() == [0, -1, 2]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
