@@ -113,10 +113,14 @@ def predict(
     predictions.write(out)
     counts = Counter(predictions.labels)
     if as_json:
-        print_json({"out": str(out), "nodes": len(predictions.labels), "labels": dict(sorted(counts.items()))})
+        print_json(
+            {"out": str(out), "nodes": len(predictions.labels), "labels": dict(sorted(counts.items()))}
+        )
         return
     print_table(
-        f"{len(predictions.labels):,} predictions", ["label", "nodes"], [[k, f"{n:,}"] for k, n in sorted(counts.items())]
+        f"{len(predictions.labels):,} predictions",
+        ["label", "nodes"],
+        [[k, f"{n:,}"] for k, n in sorted(counts.items())],
     )
     say(f"written: {out}")
 
@@ -128,7 +132,9 @@ def race(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ..., N - 1 for every model.")] = 10,
     protocol: _Protocol = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/race-DATA-PROTOCOL.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; the number of cores by default.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Train models side by side on the same splits and seeds, and compare them pair by pair.
@@ -145,7 +151,7 @@ def race(
     names = [name.strip() for name in models.split(",") if name.strip()]
     folder = out or Path("runs") / f"race-{slug(data)}{f'-{protocol}' if protocol else ''}"
     try:
-        with progress.cells(names, seeds) as report:
+        with progress.cells(slug(data), names, seeds) as report:
             run, summary = race_run(
                 data,
                 names,
@@ -185,7 +191,9 @@ def _race_tables(summary: dict[str, Any]) -> list[tuple[str, list[str], list[lis
     ]
     part = summary["metric"].split("_")[0]
     title = f"{summary['data']}, protocol {summary['protocol']}, {len(summary['seeds'])} seeds: {part} accuracy, per cent"
-    tables = [(title, ["model", "mean", "sd", "95 % interval", "parameters", "ms/epoch", "total s"], standings)]
+    tables = [
+        (title, ["model", "mean", "sd", "95 % interval", "parameters", "ms/epoch", "total s"], standings)
+    ]
     if summary["differences"] and summary["differences"][0]["n"] > 1:
         rows = [
             [

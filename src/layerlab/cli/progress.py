@@ -10,7 +10,14 @@ from typing import Any
 
 def _live(*columns: Any) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),
@@ -43,10 +50,10 @@ def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 
 
 @contextmanager
-def cells(contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def cells(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """One bar a contestant with its mean so far; yields ``report(cell)``."""
     with _live("{task.fields[mean]}") as progress:
-        tasks = {name: progress.add_task(name, total=seeds, mean="") for name in contestants}
+        tasks = {name: progress.add_task(f"{title}: {name}", total=seeds, mean="") for name in contestants}
         scores: dict[str, list[float]] = {name: [] for name in contestants}
 
         def report(cell: dict[str, Any]) -> None:

@@ -1,9 +1,60 @@
-"""`layerlab reproduce`: the documents' experiments, run again, on one page."""
+"""``layerlab reproduce``: the documents' experiments and theorems, run again, on one page."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 EPILOG = "Example: layerlab reproduce --only graph --out reproduce"
 
 
-def reproduce() -> None:
-    """Run the documents' experiments and write report.html."""
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of report.html.")] = Path("reproduce"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="A chapter (graph); may be given several times. Default: all.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="3 seeds instead of 20: a first look, wide intervals.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Seeds of every experiment, instead of 20.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Reproduce the two course documents and write report.html.
+
+    Ctrl-C loses nothing: the same command goes on where it stopped.
+    """
+    from layerlab.cli import progress
+    from layerlab.cli.output import print_json, print_table, say
+    from layerlab.reproduce import reproduce as run
+    from layerlab.reproduce.run import QUICK_SEEDS, SEEDS
+
+    try:
+        page, summary = run(
+            out,
+            display=progress.cells,
+            only=only or (),
+            seeds=seeds or (QUICK_SEEDS if quick else SEEDS),
+            jobs=jobs,
+            command=["layerlab", *sys.argv[1:]],
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; finished cells are in {out}: run the same command to go on")
+        raise
+    if as_json:
+        print_json({"report": str(page), **summary})
+        return
+    print_table(
+        f"{summary['hold']} of {summary['of']} hold, {summary['refuted']} refuted",
+        ["question", "said", "measured", "verdict"],
+        [[f["question"], f["document"], f["measured"], f["verdict"]] for f in summary["findings"]],
+        left=4,
+    )
+    say(f"report: {page}")

@@ -58,6 +58,13 @@ class CourseGAT(nn.Module):
             heads * hidden, classes, 1, concat=False, attention="shared", dropout=dropout, bias=False
         )
         self.dropout = dropout
+        for conv in (self.first, self.second):
+            # The notebook's projections and attention vector are torch linear layers with their default weights:
+            # uniform within 1 / sqrt(inputs), the attention vector having 2 x width inputs.
+            nn.init.uniform_(conv.weight, -(conv.in_features**-0.5), conv.in_features**-0.5)
+            bound = (2 * conv.out_features) ** -0.5
+            nn.init.uniform_(conv.att_target, -bound, bound)
+            nn.init.uniform_(conv.att_source, -bound, bound)
 
     def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
         hidden = self.first(ops.feature_dropout(x, self.dropout, self.training), graph)

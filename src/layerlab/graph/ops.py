@@ -40,16 +40,15 @@ def _sampled_product(pattern: Pattern, left: Tensor, right: Tensor, heads: int =
     """
     width = left.shape[1]
     block = max(1, _BLOCK_NUMBERS // max(1, width))
-    # The sum over a head's features is a product with ones: a reduction over a short axis is 30 times slower.
-    summing = left.new_zeros(width, heads)
-    for head in range(heads):
-        summing[head * (width // heads) : (head + 1) * (width // heads), head] = 1.0
+    # The sum over a head's features is a product with ones, from the left: a reduction over a short axis is 30 times
+    # slower, a product with few columns 3 times.
+    summing = torch.eye(heads, dtype=left.dtype, device=left.device).repeat_interleave(width // heads, dim=1)
     parts = []
     for start in range(0, pattern.nnz, block):
         rows = pattern.row[start : start + block]
         cols = pattern.col[start : start + block]
-        parts.append((left.index_select(0, rows) * right.index_select(0, cols)) @ summing)
-    return torch.cat(parts) if parts else left.new_zeros(0, heads)
+        parts.append(summing @ (left.index_select(0, rows) * right.index_select(0, cols)).t())
+    return torch.cat(parts, dim=1).t() if parts else left.new_zeros(0, heads)
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -306,7 +305,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     # float32 uniforms have 24 bits: the keep probability is exact to 6e-8, for any dtype of x.
     keep = torch.rand(x.shape, device=x.device) >= p
-    return x * (keep.to(x.dtype) / (1.0 - p))
+    return x * keep.to(x.dtype).mul_(1.0 / (1.0 - p))
 
 
 def feature_dropout(x: Tensor | SparseMatrix, p: float, training: bool) -> Tensor | SparseMatrix:

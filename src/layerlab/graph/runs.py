@@ -64,7 +64,7 @@ def slug(data: str) -> str:
 
 
 def default_protocol(dataset: NodeDataset) -> str:
-    """"public" when the data set has a split of its own, else "random"."""
+    """ "public" when the data set has a split of its own, else "random"."""
     return "random" if dataset.split is None else "public"
 
 
@@ -117,7 +117,9 @@ def train_run(
         seed=seed,
         checkpoint=checkpoint,
         config=config,
-        on_epoch=None if on_epoch is None else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
+        on_epoch=None
+        if on_epoch is None
+        else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
     )
     write_tensors(run.path / WEIGHTS, result.model.state_dict())
     run.finish(
@@ -176,9 +178,15 @@ def predict_run(run_path: Path, data: str) -> Predictions:
         raise UserError("this training run is not finished; run its command again to go on", file=run_path)
     config = run.meta["config"]
     try:
-        settings, features, classes = Settings(**config["settings"]), int(config["features"]), list(config["classes"])
+        settings, features, classes = (
+            Settings(**config["settings"]),
+            int(config["features"]),
+            list(config["classes"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the run's settings are damaged ({error}); train again", file=run_path / "run.json") from None
+        raise UserError(
+            f"the run's settings are damaged ({error}); train again", file=run_path / "run.json"
+        ) from None
     dataset = load(data, need_labels=False)
     if dataset.num_features != features:
         raise UserError(
@@ -191,7 +199,9 @@ def predict_run(run_path: Path, data: str) -> Predictions:
     with torch.no_grad():
         probabilities = torch.softmax(model(normalise_rows(dataset.features), dataset.graph), dim=1)
     if not torch.isfinite(probabilities).all():
-        raise UserError("the model's output is not finite; its weights are damaged, train again", file=run_path)
+        raise UserError(
+            "the model's output is not finite; its weights are damaged, train again", file=run_path
+        )
     best = probabilities.max(dim=1)
     return Predictions(
         dataset.node_ids,
@@ -236,7 +246,10 @@ def race_run(
     protocol = protocol or default_protocol(dataset)
     changed = {model: dict(fields) for model, fields in (overrides or {}).items()}
     # What would fail in every worker fails here, before anything is written.
-    settings = {model: replace(settings_for(model, protocol, dataset.name), **changed.get(model, {})) for model in MODELS}
+    settings = {
+        model: replace(settings_for(model, protocol, dataset.name), **changed.get(model, {}))
+        for model in MODELS
+    }
     if unknown := sorted(set(models) - settings.keys()):
         raise UserError(f"unknown model {unknown[0]!r}; expected one of {', '.join(MODELS)}")
     parts = parts_for(dataset, protocol, seeds[0] if seeds else 0)

@@ -56,6 +56,30 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
+def single_run_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Where one further repetition falls: ``mean +- t(level, n - 1) * sd * sqrt(1 + 1/n)``.
+
+    This, and not the interval of the mean, is what somebody's single run is to be compared with. It takes the
+    repetitions to be normal.
+
+    Args:
+        values: n >= 2 finite numbers.
+        level: the share of single runs that it covers.
+
+    Raises:
+        UserError: fewer than two values, or a value that is not finite.
+
+    >>> low, high = single_run_interval([1.0, 2.0, 3.0])
+    >>> round(low, 3), round(high, 3)
+    (-2.968, 6.968)
+    """
+    of_mean = estimate(values, level)
+    if of_mean.n < 2:
+        raise UserError("one repetition tells nothing of the next; expected at least two")
+    half = (of_mean.high - of_mean.mean) * math.sqrt(of_mean.n + 1)
+    return of_mean.mean - half, of_mean.mean + half
+
+
 def paired_difference(left: Sequence[float], right: Sequence[float], level: float = 0.95) -> Estimate:
     """`estimate` of ``left[i] - right[i]``: two models on the same splits and seeds.
 

@@ -50,7 +50,8 @@ def interval(low: float | None, high: float | None, decimals: int, sign: bool = 
 def percents(entry: Mapping[str, Any]) -> dict[str, float]:
     """mean, sd, low and high of a summary's entry, in per cent; NaN where there is none."""
     return {
-        name: float("nan") if entry[name] is None else 100 * entry[name] for name in ("mean", "sd", "low", "high")
+        name: float("nan") if entry[name] is None else 100 * entry[name]
+        for name in ("mean", "sd", "low", "high")
     }
 
 
@@ -76,7 +77,7 @@ def strip(
         groups,
         reference,
         f"{part} accuracy, per cent",
-        caption="A dot is one seed; the diamond is the mean, the bar its 95 per cent interval.",
+        caption="A dot is one seed; below it the mean with its 95 per cent interval.",
     )
 
 
@@ -103,7 +104,9 @@ def standings(summary: Mapping[str, Any], labels: Labels | None = None) -> Table
         f"{part.capitalize()} accuracy, per cent, over {seeds} seeds",
         [Column(name, "right" if position else "left") for position, name in enumerate(columns)],
         rows,
-        ["Times are of optimisation steps on one thread (median epoch) and of whole runs, summed over seeds."],
+        [
+            "Times are of optimisation steps on one thread (median epoch) and of whole runs, summed over seeds."
+        ],
     )
 
 
@@ -151,7 +154,8 @@ def curves(cells: Mapping[str, CellResult], labels: Labels | None = None) -> Fig
         for name, curve in means.items()
     ]
     return figures.learning_curves(
-        drawn, caption="Mean over seeds with its 95 per cent interval; a curve ends where half of its seeds have stopped."
+        drawn,
+        caption="Mean over seeds with its 95 per cent interval; a curve ends where half of its seeds have stopped.",
     )
 
 
@@ -177,7 +181,9 @@ def race_page(run: RunFolder) -> Page:
                 KeyFigure(f"{numbers['mean']:.1f} %", f"{name_of(best[0])}, the best mean"),
                 KeyFigure(str(len(results["contestants"])), "models"),
                 KeyFigure(str(len(results["seeds"])), "seeds each"),
-                KeyFigure(f"{sum(e['seconds'] for e in results['contestants'].values()):.0f} s", "of training"),
+                KeyFigure(
+                    f"{sum(e['seconds'] for e in results['contestants'].values()):.0f} s", "of training"
+                ),
             ]
         ),
         strip(results),
@@ -198,12 +204,16 @@ def race_page(run: RunFolder) -> Page:
     )
 
 
-def settings_section(settings: Mapping[str, Mapping[str, Any]]) -> Section:
+def settings_section(settings: Mapping[str, Mapping[str, Any]], labels: Labels | None = None) -> Section:
     """The settings of every contestant, one column each."""
     names = list(settings)
     fields = list(next(iter(settings.values())))
-    rows = [[field, *(str(settings[name].get(field)) for name in names)] for field in fields if field != "model"]
-    table = Table("Settings", [Column("setting"), *(Column(name_of(name), "right") for name in names)], rows)
+    rows = [
+        [field, *(str(settings[name].get(field)) for name in names)] for field in fields if field != "model"
+    ]
+    table = Table(
+        "Settings", [Column("setting"), *(Column(name_of(name, labels), "right") for name in names)], rows
+    )
     return Section("Settings", "settings", [table])
 
 
@@ -216,6 +226,8 @@ def environment_section(meta: Mapping[str, Any]) -> Section:
         [
             Code(meta["command"] or "layerlab", "The command"),
             Definitions([*items, ("date", str(meta["created"]))]),
-            Text("Times and the last digits of accuracies depend on the machine; the same seed gives the same bits on one."),
+            Text(
+                "Times and the last digits of accuracies depend on the machine; the same seed gives the same bits on one."
+            ),
         ],
     )

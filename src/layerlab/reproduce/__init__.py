@@ -1,0 +1,10 @@
+"""The two course documents, run again chapter by chapter, on one page.
+
+This is the roof: it knows every domain, and nothing but the command line knows it.
+"""
+
+from __future__ import annotations
+
+from layerlab.reproduce.run import CHAPTERS, Options, reproduce
+
+__all__ = ["CHAPTERS", "Options", "reproduce"]
