@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def randn(*shape: int, seed: int = 1, grad: bool = False, dtype=torch.float64) -
 def segment_softmax(matrix: SparseMatrix, scores: torch.Tensor) -> torch.Tensor:
     """Row by row, with torch.softmax: the obvious twin of edge_softmax."""
     crow = matrix.crow.tolist()
-    rows = [torch.softmax(scores[a:b], 0) for a, b in zip(crow[:-1], crow[1:], strict=True)]
+    rows = [torch.softmax(scores[a:b], 0) for a, b in pairwise(crow)]
     return torch.cat(rows) if rows else scores
 
 

@@ -190,7 +190,8 @@ def _race_tables(summary: dict[str, Any]) -> list[tuple[str, list[str], list[lis
         for name, entry in summary["contestants"].items()
     ]
     part = summary["metric"].split("_")[0]
-    title = f"{summary['data']}, protocol {summary['protocol']}, {len(summary['seeds'])} seeds: {part} accuracy, per cent"
+    setting = f"{summary['data']}, protocol {summary['protocol']}, {len(summary['seeds'])} seeds"
+    title = f"{setting}: {part} accuracy, per cent"
     tables = [
         (title, ["model", "mean", "sd", "95 % interval", "parameters", "ms/epoch", "total s"], standings)
     ]

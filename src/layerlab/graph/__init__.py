@@ -1,7 +1,70 @@
-"""Graphs: structure, operators, layers, models, data and the claims about them."""
+"""Graphs: structure, operators, layers, models, data and the claims about them.
+
+The names below are imported on first use: asking which data sets there are does not load torch.
+
+>>> from layerlab import graph
+>>> graph.Graph.from_edges([0, 1], [1, 2]).num_nodes
+3
+"""
 
 from __future__ import annotations
 
-from layerlab.graph.structure import Graph
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Graph"]
+if TYPE_CHECKING:
+    from layerlab.graph.datasets import NodeDataset, Split, load
+    from layerlab.graph.interop import from_pyg, to_pyg
+    from layerlab.graph.layers import Attention, GATConv, GCNConv, SGConv
+    from layerlab.graph.models import GAT, GCN, MLP, SGC
+    from layerlab.graph.sparse import SparseMatrix
+    from layerlab.graph.structure import Graph
+
+_HOMES = {
+    "Attention": "layers",
+    "GAT": "models",
+    "GATConv": "layers",
+    "GCN": "models",
+    "GCNConv": "layers",
+    "Graph": "structure",
+    "MLP": "models",
+    "NodeDataset": "datasets",
+    "SGC": "models",
+    "SGConv": "layers",
+    "SparseMatrix": "sparse",
+    "Split": "datasets",
+    "from_pyg": "interop",
+    "load": "datasets",
+    "to_pyg": "interop",
+}
+_MODULES = ("convert", "experiments", "ops", "reference", "runs", "splits", "theorems", *set(_HOMES.values()))
+
+__all__ = [
+    "GAT",
+    "GCN",
+    "MLP",
+    "SGC",
+    "Attention",
+    "GATConv",
+    "GCNConv",
+    "Graph",
+    "NodeDataset",
+    "SGConv",
+    "SparseMatrix",
+    "Split",
+    "from_pyg",
+    "load",
+    "to_pyg",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -27,15 +27,15 @@ class CourseGCN(nn.Module):
 
     def __init__(self, in_features: int, hidden: int, classes: int, *, dropout: float = 0.5) -> None:
         super().__init__()
-        self.linears = nn.ModuleList([nn.Linear(in_features, hidden), nn.Linear(hidden, classes)])
+        self.first = nn.Linear(in_features, hidden)
+        self.second = nn.Linear(hidden, classes)
         self.dropout = dropout
 
     def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
         operator = graph.normalized_adjacency(dtype=x.dtype)
-        first, second = self.linears
-        hidden = torch.relu(ops.spmm(operator, ops.linear(x, first.weight, first.bias)))
+        hidden = torch.relu(ops.spmm(operator, ops.linear(x, self.first.weight, self.first.bias)))
         hidden = ops.dropout(hidden, self.dropout, self.training)
-        return ops.spmm(operator, ops.linear(hidden, second.weight, second.bias))
+        return ops.spmm(operator, ops.linear(hidden, self.second.weight, self.second.bias))
 
 
 class CourseGAT(nn.Module):

@@ -13,7 +13,7 @@ from layerlab.graph.node_data import NodeDataset, Split
 __all__ = ["NodeDataset", "Split", "load"]
 
 
-def load(name_or_path: str | Path) -> NodeDataset:
+def load(name_or_path: str | Path, *, need_labels: bool = True) -> NodeDataset:
     """A data set by name, or a person's own from its folder.
 
     Known names come before folders; write ``./cora`` for a folder of that name. Cora's public split is
@@ -23,6 +23,7 @@ def load(name_or_path: str | Path) -> NodeDataset:
     Args:
         name_or_path: "cora", "citeseer", "pubmed", or a folder with ``edges.csv`` and ``nodes.csv``
             (see `layerlab.graph.folder.load_folder`).
+        need_labels: whether a folder without labels is refused; prediction needs none.
 
     Raises:
         UserError: neither a known name nor a folder, not fetched yet, damaged, or a folder whose files are
@@ -42,7 +43,7 @@ def load(name_or_path: str | Path) -> NodeDataset:
                 f"expected a data set ({', '.join(KNOWN)}) or a folder with edges.csv and nodes.csv; "
                 f"there is no '{name_or_path}'"
             )
-        return load_folder(path)
+        return load_folder(path, need_labels=need_labels)
     if not known.in_package and not known.is_here:
         raise UserError(f"{known.name} is not here yet; run `layerlab data get {known.name}`")
     return archive.read(known.path, mend=known.mend)

@@ -170,15 +170,15 @@ def _add(
     nodes.lines.append(line)
 
 
-def _labels(nodes: _Nodes, *, file: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _labels(nodes: _Nodes, *, file: Path, needed: bool) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     given = {label for label in nodes.labels if label}
     numeric = all(label.isascii() and label.isdigit() for label in given)
     names = sorted(given, key=lambda label: (int(label), label)) if numeric else sorted(given)
-    if not names:
+    if not names and needed:
         raise UserError(
             "no node has a label; fill in the column 'label' for some nodes of each class", file=file
         )
-    if len(names) == 1:
+    if len(names) == 1 and needed:
         raise UserError(f"every label is '{names[0]}'; a classifier needs at least two classes", file=file)
     position = {label: at for at, label in enumerate(names)}
     return np.array([position.get(label, UNKNOWN) for label in nodes.labels], dtype=np.int64), tuple(names)
@@ -262,7 +262,7 @@ def _features(folder: Path, nodes: _Nodes) -> tuple[SparseMatrix, str]:
     return SparseMatrix.from_scipy(sparse.eye_array(count, format="csr")), note
 
 
-def load_folder(folder: str | Path) -> NodeDataset:
+def load_folder(folder: str | Path, *, need_labels: bool = True) -> NodeDataset:
     """Read a data set from a folder.
 
     ``nodes.csv`` has a heading and a line for each node: ``id``, ``label`` (empty: unknown), perhaps
@@ -275,6 +275,8 @@ def load_folder(folder: str | Path) -> NodeDataset:
 
     Args:
         folder: the folder.
+        need_labels: whether data without labels, or with one class only, are refused: training needs two classes,
+            prediction none.
 
     Returns:
         The data set, nodes in the order of ``nodes.csv``; classes sorted by name, or by number where all are
@@ -289,7 +291,7 @@ def load_folder(folder: str | Path) -> NodeDataset:
         raise UserError(f"expected a folder with edges.csv and nodes.csv; this {what}", file=folder)
     nodes_file, edges_file = folder / "nodes.csv", folder / "edges.csv"
     nodes = _read_nodes(nodes_file)
-    labels, class_names = _labels(nodes, file=nodes_file)
+    labels, class_names = _labels(nodes, file=nodes_file, needed=need_labels)
     split = _split(nodes, file=nodes_file)
     features, note = _features(folder, nodes)
 

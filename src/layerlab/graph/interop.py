@@ -11,7 +11,7 @@ from layerlab.errors import UserError
 from layerlab.graph.layers import GATConv, GCNConv, SGConv
 
 
-def _copy(target: nn.Parameter | None, source: torch.Tensor | None) -> None:
+def _copy(target: torch.Tensor | None, source: torch.Tensor | None) -> None:
     if target is not None and source is not None:
         with torch.no_grad():
             target.copy_(source.reshape(target.shape))

@@ -5,6 +5,10 @@ Each takes ``(x, graph)`` and returns logits ``(n, classes)``; ``x`` may be spar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +41,7 @@ class GCN(nn.Module):
         super().__init__()
         _check_depth(layers)
         widths = [in_features, *[hidden] * (layers - 1), classes]
-        self.convs = nn.ModuleList(GCNConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(GCNConv(a, b) for a, b in pairwise(widths))
         self.dropout = dropout
 
     def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
@@ -127,12 +131,12 @@ class MLP(nn.Module):
         super().__init__()
         _check_depth(layers)
         widths = [in_features, *[hidden] * (layers - 1), classes]
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = dropout
 
     def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None = None) -> Tensor:
         """``graph`` is accepted, so that every model is called alike, and ignored."""
-        for position, linear in enumerate(self.linears):
+        for position, linear in enumerate(cast(Iterable[nn.Linear], self.linears)):
             x = torch.relu(x) if position else x  # type: ignore[arg-type]
             x = ops.linear(ops.feature_dropout(x, self.dropout, self.training), linear.weight, linear.bias)
         return x  # type: ignore[return-value]

@@ -61,7 +61,7 @@ class _SparseProduct(torch.autograd.Function):
         return _product(pattern, values, dense)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
         values, dense = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         _, needs_values, needs_dense = ctx.needs_input_grad
@@ -100,7 +100,7 @@ def spmm(matrix: SparseMatrix, dense: Tensor) -> Tensor:
             f"the sparse matrix is {matrix.dtype} on {matrix.device}, the dense one {dense.dtype} on {dense.device}; "
             "bring one to the other with .to()"
         )
-    return _SparseProduct.apply(matrix.pattern, matrix.values, dense)  # type: ignore[no-any-return]
+    return _SparseProduct.apply(matrix.pattern, matrix.values, dense)
 
 
 def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -147,7 +147,7 @@ class _Gather(torch.autograd.Function):
         return x.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         ones = gradient.new_ones(ctx.summing.nnz)
         return None, None, _SparseProduct.apply(ctx.summing, ones, gradient)
 
@@ -171,7 +171,7 @@ def edge_sum(matrix: SparseMatrix | Pattern, by_row: Tensor, by_column: Tensor) 
         )
     left = _Gather.apply(pattern.row_summing, pattern.row, by_row)
     right = _Gather.apply(pattern.column_summing, pattern.col, by_column)
-    return left + right  # type: ignore[no-any-return]
+    return left + right
 
 
 class _EdgeSoftmax(torch.autograd.Function):
@@ -191,7 +191,7 @@ class _EdgeSoftmax(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         (out,) = ctx.saved_tensors
         return None, _EdgeSoftmaxGradient.apply(ctx.pattern, out, gradient)
 
@@ -209,7 +209,7 @@ class _EdgeSoftmaxGradient(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor, Tensor]:
         out, gradient = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         mean = _row_sum(pattern, out * gradient).index_select(0, pattern.row)
@@ -239,11 +239,11 @@ def edge_softmax(matrix: SparseMatrix | Pattern, scores: Tensor) -> Tensor:
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
     if scores.ndim != 2 or scores.shape[0] != pattern.nnz:
         raise UserError(f"expected scores of shape ({pattern.nnz}, heads), got {tuple(scores.shape)}")
-    return _EdgeSoftmax.apply(pattern, scores)  # type: ignore[no-any-return]
+    return _EdgeSoftmax.apply(pattern, scores)
 
 
 class _AttentionProduct(torch.autograd.Function):
-    """One coefficient per entry and head times ``(m, H, F)`` values, as one product over the pattern spread over heads."""
+    """Coefficients ``(nnz, H)`` times values ``(m, H, F)``, as one product over the pattern spread over heads."""
 
     @staticmethod
     def forward(ctx: Any, pattern: Pattern, coefficients: Tensor, values: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ class _AttentionProduct(torch.autograd.Function):
         return _product(spread, flat, values.reshape(-1, features)).view(-1, heads, features)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
         coefficients, values = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         _, needs_coefficients, needs_values = ctx.needs_input_grad
@@ -290,7 +290,7 @@ def attention_aggregate(matrix: SparseMatrix | Pattern, coefficients: Tensor, va
         raise UserError(
             f"expected coefficients of shape ({pattern.nnz}, {heads}), got {tuple(coefficients.shape)}"
         )
-    return _AttentionProduct.apply(pattern, coefficients, values)  # type: ignore[no-any-return]
+    return _AttentionProduct.apply(pattern, coefficients, values)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

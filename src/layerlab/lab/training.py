@@ -263,7 +263,7 @@ def _epoch(
     for batch in task.batches(epoch):
         optimizer.zero_grad(set_to_none=True)
         loss = task.loss(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     step_seconds = time.perf_counter() - started
@@ -340,7 +340,7 @@ def _load_checkpoint(
         ) from None
     if header.get("version") != str(CHECKPOINT_VERSION):
         raise UserError(
-            f"expected checkpoint version {CHECKPOINT_VERSION}, got {header.get('version')!r}; delete it to start again",
+            f"expected checkpoint version {CHECKPOINT_VERSION}, got {header.get('version')!r}; delete it",
             file=path,
         )
     if header.get("identity") != identity:

@@ -5,6 +5,7 @@ This is the roof: it knows every domain, and nothing but the command line knows 
 
 from __future__ import annotations
 
-from layerlab.reproduce.run import CHAPTERS, Options, reproduce
+from layerlab.reproduce.chapter import Options
+from layerlab.reproduce.run import CHAPTERS, reproduce
 
 __all__ = ["CHAPTERS", "Options", "reproduce"]

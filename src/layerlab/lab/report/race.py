@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerlab.errors import UserError
-from layerlab.lab.race import CellResult, mean_curves, summarise
+from layerlab.lab.race import CellResult, mean_curves
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import figures
 from layerlab.lab.report.page import (
@@ -83,7 +83,7 @@ def strip(
 
 def standings(summary: Mapping[str, Any], labels: Labels | None = None) -> Table:
     """One row a contestant."""
-    rows = []
+    rows: list[list[str | Cell]] = []
     for name, entry in summary["contestants"].items():
         numbers = percents(entry)
         rows.append(
@@ -227,7 +227,7 @@ def environment_section(meta: Mapping[str, Any]) -> Section:
             Code(meta["command"] or "layerlab", "The command"),
             Definitions([*items, ("date", str(meta["created"]))]),
             Text(
-                "Times and the last digits of accuracies depend on the machine; the same seed gives the same bits on one."
+                "Times and last digits depend on the machine; on one machine the same seed gives the same bits."
             ),
         ],
     )
