@@ -6,11 +6,14 @@ attention vector among all heads, its weights have no bias, and its hidden width
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from layerlab.graph import ops
-from layerlab.graph.layers import GATConv
+from layerlab.graph.layers import GATConv, GraphLike, per_layer
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -31,11 +34,18 @@ class CourseGCN(nn.Module):
         self.second = nn.Linear(hidden, classes)
         self.dropout = dropout
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
-        operator = graph.normalized_adjacency(dtype=x.dtype)
-        hidden = torch.relu(ops.spmm(operator, ops.linear(x, self.first.weight, self.first.bias)))
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.first
+
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
+        if isinstance(graph, Graph):
+            graph = graph.normalized_adjacency(dtype=x.dtype)
+        inner, outer = cast(Sequence[SparseMatrix], per_layer(graph, 2))
+        hidden = torch.relu(ops.spmm(inner, ops.linear(x, self.first.weight, self.first.bias)))
         hidden = ops.dropout(hidden, self.dropout, self.training)
-        return ops.spmm(operator, ops.linear(hidden, self.second.weight, self.second.bias))
+        return ops.spmm(outer, ops.linear(hidden, self.second.weight, self.second.bias))
 
 
 class CourseGAT(nn.Module):
@@ -66,8 +76,14 @@ class CourseGAT(nn.Module):
             nn.init.uniform_(conv.att_target, -bound, bound)
             nn.init.uniform_(conv.att_source, -bound, bound)
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph) -> Tensor:
-        hidden = self.first(ops.feature_dropout(x, self.dropout, self.training), graph)
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.first
+
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
+        inner, outer = per_layer(graph, 2)
+        hidden = self.first(ops.feature_dropout(x, self.dropout, self.training), inner)
         hidden = ops.dropout(nn.functional.elu(hidden), self.dropout, self.training)
-        out: Tensor = self.second(hidden, graph)
+        out: Tensor = self.second(hidden, outer)
         return out

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.graph import course
 from layerlab.graph.datasets import NodeDataset, load
+from layerlab.graph.field import receptive_field
+from layerlab.graph.layers import GraphLike, neighbourhoods
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.splits import course_split, random_split
@@ -23,6 +26,25 @@ from layerlab.lab.training import FitResult, Schedule, fit
 
 PROTOCOLS = ("public", "random", "course")
 MODELS = ("gcn", "gat", "sgc", "mlp")
+# Choosing an epoch by its test metrics would be cheating.
+MONITORS = ("validation_loss", "validation_accuracy")
+
+# Far beyond anything useful; a run folder from elsewhere cannot ask for a model that fills the memory.
+_WHOLE = {
+    "hidden": (1, 100_000),
+    "heads": (1, 1_000),
+    "out_heads": (1, 1_000),
+    "steps": (0, 1_000),
+    "layers": (1, 1_000),
+    "epochs": (1, 1_000_000_000),
+    "patience": (1, 1_000_000_000),
+}
+# Name -> (test, what is expected).
+_REAL: dict[str, tuple[Callable[[float], bool], str]] = {
+    "dropout": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "learning_rate": (lambda value: 0 < value <= 1e6, "a number above 0, at most a million"),
+    "weight_decay": (lambda value: 0 <= value <= 1e6, "a number from 0 to a million"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,9 @@ class Settings:
         patience: epochs without improvement of validation loss or accuracy after which training stops; None: never.
         monitor: metric whose best epoch is kept; None keeps the last.
         course: the course notebook's variants of GCN and GAT.
+
+    Raises:
+        UserError: a value of the wrong type or size.
     """
 
     model: str
@@ -60,6 +85,39 @@ class Settings:
     patience: int | None = None
     monitor: str | None = "validation_accuracy"
     course: bool = False
+
+    def __post_init__(self) -> None:
+        # Settings also come back from a run folder, which may be anybody's: nothing is taken on trust.
+        _check_model(self.model)
+        for name, (least, most) in _WHOLE.items():
+            value = getattr(self, name)
+            if name == "patience" and value is None:
+                continue
+            if not _is(value, int, np.integer) or not least <= value <= most:
+                raise UserError(
+                    f"setting {name}: expected a whole number from {least:,} to {most:,}, got {value!r}"
+                )
+        for name, (fits, expected) in _REAL.items():
+            value = getattr(self, name)
+            if not _is(value, int, float, np.integer, np.floating) or not fits(value):
+                raise UserError(f"setting {name}: expected {expected}, got {value!r}")
+        for name in ("decay_all", "course"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"setting {name}: expected true or false, got {getattr(self, name)!r}")
+        if self.monitor is not None and self.monitor not in MONITORS:
+            raise UserError(
+                f"setting monitor: expected one of {', '.join(MONITORS)} or nothing, got {self.monitor!r}"
+            )
+
+
+def _is(value: object, *kinds: type) -> bool:
+    # To Python a bool is an int; as a setting it is a mistake.
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _check_model(model: object) -> None:
+    if model not in MODELS:
+        raise UserError(f"unknown model {model!r}; expected one of {', '.join(MODELS)}")
 
 
 _PAPERS = {
@@ -84,8 +142,7 @@ def settings_for(model: str, protocol: str, dataset: str) -> Settings:
     Raises:
         UserError: unknown model or protocol.
     """
-    if model not in MODELS:
-        raise UserError(f"unknown model {model!r}; expected one of {', '.join(MODELS)}")
+    _check_model(model)
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
     if protocol == "course":
@@ -141,9 +198,13 @@ def parts_for(dataset: NodeDataset, protocol: str, seed: int) -> Parts:
     "public" is the data set's own split whatever the seed; "random" a stratified 60/20/20 split a seed; "course"
     140 random training nodes a seed, with all others for validation *and* test, as the course does.
 
+    Nodes whose label is unknown are in no part.
+
     Raises:
-        UserError: the data set has no split of its own, or too few labelled nodes.
+        UserError: the data set has no split of its own, too few labelled nodes, or a negative seed.
     """
+    if seed < 0:
+        raise UserError(f"expected a seed >= 0, got {seed}")
     if protocol == "public":
         if dataset.split is None:
             raise UserError(
@@ -180,7 +241,10 @@ def normalise_rows(features: SparseMatrix) -> SparseMatrix:
 
 
 class NodeTask:
-    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it."""
+    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it.
+
+    Only the receptive field of the nodes in question is computed: the same loss and gradients as on the whole graph.
+    """
 
     def __init__(self, dataset: NodeDataset, parts: Parts, settings: Settings) -> None:
         self.settings = settings
@@ -191,22 +255,37 @@ class NodeTask:
             name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")
         }
         if not len(parts.train) or not len(parts.validation):
-            raise UserError(f"{dataset.name}: expected training and validation nodes, one part is empty")
-        self._propagated: Tensor | None = None
+            empty = "validation" if len(parts.train) else "training"
+            raise UserError(
+                f"{dataset.name} has no {empty} nodes under this protocol; name some in the column split of nodes.csv, "
+                "or label more nodes"
+            )
+        # Validation and test may be the same nodes (the course protocol): each is computed once.
+        self.evaluated = torch.cat([self.parts["validation"], self.parts["test"]]).unique()
+        self._reads: dict[str, tuple[Tensor | SparseMatrix, GraphLike | None]] = {}
 
     def build(self) -> nn.Module:
         model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
         if isinstance(model, SGC):
             # Propagation does not depend on the weights: once is enough.
-            self._propagated = model.precompute(self.features, self.dataset.graph)
+            propagated = model.precompute(self.features, self.dataset.graph)
+        for purpose, nodes in (("train", self.parts["train"]), ("evaluate", self.evaluated)):
+            if isinstance(model, SGC):
+                self._reads[purpose] = (propagated.index_select(0, nodes), None)
+            elif isinstance(model, MLP):
+                self._reads[purpose] = (self.features.rows(nodes), None)
+            else:
+                attends = isinstance(model, (GAT, course.CourseGAT))
+                graph = self.dataset.graph
+                operator = neighbourhoods(graph) if attends else graph.normalized_adjacency()
+                field = receptive_field(operator, nodes, self.settings.layers)
+                self._reads[purpose] = (self.features.rows(field.inputs), field.operators)
         return model
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         parameters = list(model.parameters())
-        decaying = parameters
-        if not self.settings.decay_all:
-            decaying = list(next(iter(next(model.children()).children()), model).parameters())
-        decay_ids = {id(p) for p in decaying}
+        decaying = model if self.settings.decay_all else cast(nn.Module, model.first_layer)
+        decay_ids = {id(p) for p in decaying.parameters()}
         groups = [
             {
                 "params": [p for p in parameters if id(p) in decay_ids],
@@ -219,28 +298,21 @@ class NodeTask:
         )
 
     def batches(self, epoch: int) -> Iterable[Tensor]:
-        return [self.parts["train"]]
-
-    def logits(self, model: nn.Module, nodes: Tensor) -> Tensor:
-        """The model's output at ``nodes``."""
-        if self._propagated is not None:
-            out: Tensor = model(self._propagated.index_select(0, nodes), None)
-            return out
-        out = model(self.features, self.dataset.graph)
-        return out.index_select(0, nodes)
+        return [self.labels[self.parts["train"]]]
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(self.logits(model, batch), self.labels[batch])
+        return nn.functional.cross_entropy(model(*self._reads["train"]), batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        names = [name for name in ("validation", "test") if len(self.parts[name])]
-        sizes = [len(self.parts[name]) for name in names]
-        logits = self.logits(model, torch.cat([self.parts[name] for name in names]))
+        logits = model(*self._reads["evaluate"])
         metrics = {}
-        for name, part in zip(names, logits.split(sizes), strict=True):
-            labels = self.labels[self.parts[name]]
-            metrics[f"{name}_loss"] = float(nn.functional.cross_entropy(part, labels))
-            metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
+        for name in ("validation", "test"):
+            nodes = self.parts[name]
+            if len(nodes):
+                part = logits.index_select(0, torch.searchsorted(self.evaluated, nodes))
+                labels = self.labels[nodes]
+                metrics[f"{name}_loss"] = float(nn.functional.cross_entropy(part, labels))
+                metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
         return metrics
 
 
@@ -256,16 +328,36 @@ def train(dataset: NodeDataset, settings: Settings, protocol: str, seed: int, **
     return fit(task, schedule_for(settings), seed=seed, **options)
 
 
+def fingerprint(dataset: NodeDataset) -> str:
+    """A digest of graph, features, labels and split: what a resumed run must find unchanged."""
+    digest = hashlib.sha256(str(dataset.features.shape).encode())
+    graph, features = dataset.graph, dataset.features
+    arrays: list[NDArray[Any] | None] = [graph.indptr, graph.indices, graph.weights, dataset.labels]
+    arrays += [part.numpy() for part in (features.crow, features.col, features.values)]
+    if dataset.split is not None:
+        arrays += [dataset.split.train, dataset.split.validation, dataset.split.test]
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
 @lru_cache(maxsize=2)
-def _loaded(data: str) -> NodeDataset:
-    # A worker process runs many cells on one data set.
-    return load(data)
+def _loaded(data: str, expected: str) -> NodeDataset:
+    # A process runs many cells on one data set. Its files may change meanwhile, or between two races.
+    dataset = load(data)
+    if fingerprint(dataset) != expected:
+        raise UserError(
+            f"the data set {data} has changed since the race began; race again with another --out"
+        )
+    return dataset
 
 
 def _run_cell(
-    data: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int
+    data: str, expected: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int
 ) -> CellResult:
-    dataset = _loaded(data)
+    dataset = _loaded(data, expected)
     settings = replace(settings_for(model, protocol, dataset.name), **overrides.get(model, {}))
     result = train(dataset, settings, protocol, seed)
     curves = {name: [round(epoch[name], 5) for epoch in result.history] for name in result.history[0]}
@@ -281,6 +373,19 @@ def _run_cell(
     }
 
 
-def cells_of(data: str, protocol: str, overrides: dict[str, dict[str, Any]] | None = None) -> RunCell:
-    """What `layerlab.lab.race.race` runs: ``(model, seed) -> result`` on a data set under a protocol."""
-    return partial(_run_cell, data, protocol, overrides or {})
+def cells_of(
+    data: str,
+    protocol: str,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    *,
+    expected: str | None = None,
+) -> RunCell:
+    """What `layerlab.lab.race.race` runs: ``(model, seed) -> result`` on a data set under a protocol.
+
+    Args:
+        data: a data set's name or folder; every process loads it once.
+        protocol: "public", "random" or "course".
+        overrides: fields of `Settings` to change, by model.
+        expected: the `fingerprint` that the data must have; None takes them as they are now.
+    """
+    return partial(_run_cell, data, expected or fingerprint(load(data)), protocol, overrides or {})

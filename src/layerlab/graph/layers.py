@@ -2,21 +2,25 @@
 
 Every layer takes ``(x, graph)``: ``x`` is a tensor or a `SparseMatrix` of features, ``graph`` a `Graph`, or a
 `SparseMatrix` that is used as the operator as it stands (rows receive). A `Graph` is immutable and remembers its
-normalised adjacency, so nothing is normalised twice and nothing can go stale.
+normalised adjacency, so nothing is normalised twice and nothing can go stale. An operator may be rectangular, as those
+of a receptive field are: its rows are then the first of its columns.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, overload
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.graph import ops
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+
+GraphLike: TypeAlias = Graph | SparseMatrix | Sequence[SparseMatrix]
 
 
 def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops: bool = True) -> SparseMatrix:
@@ -34,11 +38,20 @@ def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops:
     return operator
 
 
-def _neighbourhoods(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix) -> Pattern:
-    """Who attends to whom: row i holds the senders of node i, itself included. Weights play no part."""
-    if isinstance(graph, Graph):
-        graph = graph.with_self_loops().transpose().adjacency(dtype=x.dtype).to(device=x.device)
-    return _operator(graph, x).pattern
+def neighbourhoods(graph: Graph, dtype: torch.dtype = torch.float32) -> SparseMatrix:
+    """Who attends to whom: row i holds the senders of node i, itself included. Attention uses its pattern alone."""
+    return graph.with_self_loops().transpose().adjacency(dtype=dtype)
+
+
+def per_layer(graph: GraphLike, depth: int) -> Sequence[Graph | SparseMatrix]:
+    """What each of ``depth`` layers gets: the same graph, or one operator each (see `layerlab.graph.field`)."""
+    if isinstance(graph, (Graph, SparseMatrix)):
+        return [graph] * depth
+    if not isinstance(graph, Sequence):
+        raise UserError(f"expected a Graph, a SparseMatrix or one a layer, got {type(graph).__name__}")
+    if len(graph) != depth:
+        raise UserError(f"expected one operator for each of {depth} layers, got {len(graph)}")
+    return graph
 
 
 def _check_features(x: Tensor | SparseMatrix, expected: int) -> None:
@@ -184,10 +197,13 @@ class GATConv(nn.Module):
         self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, Attention]:
         _check_features(x, self.in_features)
-        pattern = _neighbourhoods(graph, x)
+        if isinstance(graph, Graph):
+            graph = neighbourhoods(graph, x.dtype).to(device=x.device)
+        pattern = _operator(graph, x).pattern
         z = ops.linear(x, self.weight)
         to_target, to_source = self._node_scores(z)
-        scores = ops.edge_sum(pattern, to_target, to_source)
+        # Of a rectangular operator, the receiving nodes are the first of the sending ones.
+        scores = ops.edge_sum(pattern, to_target[: pattern.shape[0]], to_source)
         coefficients = ops.edge_softmax(pattern, nn.functional.leaky_relu(scores, self.negative_slope))
         kept = ops.dropout(coefficients, self.dropout, self.training)
         out = ops.attention_aggregate(pattern, kept, z.view(-1, self.heads, self.out_features))

@@ -1,6 +1,7 @@
 """The models of the papers: GCN, GAT, SGC, and an MLP that sees no graph.
 
-Each takes ``(x, graph)`` and returns logits ``(n, classes)``; ``x`` may be sparse, and then stays sparse.
+Each takes ``(x, graph)`` and returns logits ``(n, classes)``; ``x`` may be sparse, and then stays sparse. ``graph`` may
+also be one operator a layer, as `layerlab.graph.field.receptive_field` gives them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.graph import ops
-from layerlab.graph.layers import GATConv, GCNConv, SGConv
+from layerlab.graph.layers import GATConv, GCNConv, GraphLike, SGConv, per_layer
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -44,10 +45,17 @@ class GCN(nn.Module):
         self.convs = nn.ModuleList(GCNConv(a, b) for a, b in pairwise(widths))
         self.dropout = dropout
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
-        for position, conv in enumerate(self.convs):
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.convs[0]
+
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
+        for position, (conv, operator) in enumerate(
+            zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
+        ):
             x = torch.relu(x) if position else x  # type: ignore[arg-type]
-            x = conv(ops.feature_dropout(x, self.dropout, self.training), graph)
+            x = conv(ops.feature_dropout(x, self.dropout, self.training), operator)
         return x  # type: ignore[return-value]
 
 
@@ -85,10 +93,17 @@ class GAT(nn.Module):
         self.convs.append(GATConv(widths[-1], classes, out_heads, concat=False, dropout=drop))
         self.dropout = dropout
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
-        for position, conv in enumerate(self.convs):
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.convs[0]
+
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
+        for position, (conv, operator) in enumerate(
+            zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
+        ):
             x = nn.functional.elu(x) if position else x  # type: ignore[arg-type]
-            x = conv(ops.feature_dropout(x, self.dropout, self.training), graph)
+            x = conv(ops.feature_dropout(x, self.dropout, self.training), operator)
         return x  # type: ignore[return-value]
 
 
@@ -104,6 +119,11 @@ class SGC(nn.Module):
     def __init__(self, in_features: int, classes: int, *, steps: int = 2) -> None:
         super().__init__()
         self.conv = SGConv(in_features, classes, steps)
+
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.conv
 
     def precompute(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
         """``P^K X``, to be passed to `forward` with ``graph=None``."""
@@ -134,7 +154,12 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = dropout
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None = None) -> Tensor:
+    @property
+    def first_layer(self) -> nn.Module:
+        """The layer that reads the features: its parameters are those that "L2 on the first layer only" means."""
+        return self.linears[0]
+
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike | None = None) -> Tensor:
         """``graph`` is accepted, so that every model is called alike, and ignored."""
         for position, linear in enumerate(cast(Iterable[nn.Linear], self.linears)):
             x = torch.relu(x) if position else x  # type: ignore[arg-type]

@@ -221,6 +221,21 @@ class SparseMatrix:
         pattern, order = self.pattern.transposed()
         return SparseMatrix(pattern, self.values.index_select(0, order))
 
+    def rows(self, index: Tensor) -> SparseMatrix:
+        """The given rows, in the given order, as a new matrix; differentiable in the values.
+
+        >>> SparseMatrix.from_dense(torch.eye(3)).rows(torch.tensor([2, 0])).to_dense().tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+        """
+        crow, wanted = self.crow.long(), index.long()
+        counts = crow[wanted + 1] - crow[wanted]
+        offsets = torch.zeros(len(wanted) + 1, dtype=torch.int64, device=counts.device)
+        offsets[1:] = counts.cumsum(0)
+        row = torch.repeat_interleave(torch.arange(len(wanted), device=counts.device), counts)
+        entry = crow[wanted][row] + torch.arange(len(row), device=counts.device) - offsets[row]
+        pattern = Pattern(offsets.to(self.crow.dtype), self.col[entry], (len(wanted), self.shape[1]))
+        return SparseMatrix(pattern, self.values[entry])
+
     def with_values(self, values: Tensor) -> SparseMatrix:
         """The same pattern with other values: attention coefficients, or values after dropout."""
         return SparseMatrix(self.pattern, values)
