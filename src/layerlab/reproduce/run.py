@@ -42,7 +42,7 @@ def reproduce(
         on_chapter: called with the name of each chapter before it runs.
 
     Returns:
-        The page's path, and the findings as JSON: ``{"findings": [...], "as_expected": n, "of": n}``.
+        The page's path, and the findings as JSON: ``{"findings": [...], "hold": n, "refuted": n, "of": n}``.
 
     Raises:
         UserError: an unknown chapter, too few seeds, or a folder that holds something else.
@@ -76,7 +76,7 @@ def _page(results: dict[str, ChapterResult], seeds: int, meta: dict[str, Any]) -
     sections: list[Section] = [section for result in results.values() for section in result.sections]
     return Page(
         "Two course documents, run again",
-        f"Section 3, graphs: GCN, GAT and SGC on Cora, {seeds} seeds each, beside what the documents and the papers say.",
+        f"Section 3, graphs: GCN, GAT and SGC on Cora, {seeds} seeds each, beside what documents and papers say.",
         lead,
         [*sections, environment_section(meta)],
     )
