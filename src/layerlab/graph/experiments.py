@@ -108,6 +108,8 @@ class Settings:
             raise UserError(
                 f"setting monitor: expected one of {', '.join(MONITORS)} or nothing, got {self.monitor!r}"
             )
+        if self.course and self.model in ("gcn", "gat") and self.layers != 2:
+            raise UserError(f"setting layers: the course's models have two layers, got {self.layers}")
 
 
 def _is(value: object, *kinds: type) -> bool:
@@ -233,8 +235,9 @@ def normalise_rows(features: SparseMatrix) -> SparseMatrix:
     >>> normalise_rows(SparseMatrix.from_dense(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))).to_dense().tolist()
     [[0.25, 0.75], [0.0, 0.0]]
     """
-    sums = torch.zeros(features.shape[0], dtype=torch.float64)
-    sums.index_add_(0, features.row.long(), features.values.double().abs())
+    # numpy adds one by one, whatever the number of threads.
+    sizes = np.abs(features.values.double().numpy())
+    sums = torch.from_numpy(np.bincount(features.row.numpy(), weights=sizes, minlength=features.shape[0]))
     scale = torch.where(sums > 0, 1.0 / sums, torch.zeros_like(sums))
     values = features.values.double() * scale.index_select(0, features.row)
     return features.with_values(values.to(features.dtype))
