@@ -42,10 +42,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for position, column in enumerate(columns):
         table.add_column(column, justify="left" if position < left else "right", overflow="fold")
     for row in rows:
         # Text: a bracket in a user's name is no markup.
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    # Above the table and not its title, which would be broken to the table's width.
+    console.print(Text(title, style="bold"))
+    console.print(table)
