@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
@@ -23,6 +22,7 @@ from layerlab.graph.experiments import (
     Settings,
     build_model,
     cells_of,
+    fingerprint,
     normalise_rows,
     parts_for,
     schedule_for,
@@ -31,27 +31,22 @@ from layerlab.graph.experiments import (
 from layerlab.lab.files import write_atomic
 from layerlab.lab.race import CellResult, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
-from layerlab.lab.training import fit
+from layerlab.lab.training import fit, one_thread
 from layerlab.lab.weights import load_weights, write_tensors
 
 TRAIN_KIND = "graph-train"
 RACE_KIND = "graph-race"
 WEIGHTS = "model.safetensors"
-
-
-def fingerprint(dataset: NodeDataset) -> str:
-    """A digest of graph, features, labels and split: what a resumed run must find unchanged."""
-    digest = hashlib.sha256()
-    graph, features = dataset.graph, dataset.features
-    arrays: list[NDArray[Any] | None] = [graph.indptr, graph.indices, graph.weights, dataset.labels]
-    arrays += [part.numpy() for part in (features.crow, features.col, features.values)]
-    if dataset.split is not None:
-        arrays += [dataset.split.train, dataset.split.validation, dataset.split.test]
-    for array in arrays:
-        if array is not None:
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+RESULTS = (
+    "metrics",
+    "best_epoch",
+    "epochs",
+    "parameters",
+    "step_seconds",
+    "seconds",
+    "curves",
+    "weights_sha256",
+)
 
 
 def slug(data: str) -> str:
@@ -84,7 +79,8 @@ def train_run(
     Args:
         data: a data set's name or folder.
         model: a name of `layerlab.graph.experiments.MODELS`.
-        out: the run folder; a finished run of the same settings is returned as it is, an unfinished one resumed.
+        out: the run folder; a finished run of the same settings is returned as it is, an unfinished one resumed, and
+            one whose weights or results are damaged is trained again.
         protocol: "public", "random" or "course"; None takes the data set's own split if it has one.
         seed: of weights, dropout and (for "random" and "course") the split.
         overrides: fields of `Settings` to change.
@@ -93,6 +89,10 @@ def train_run(
 
     Returns:
         The finished run; its ``meta["results"]`` holds metrics, curves, times and parameters.
+
+    Raises:
+        UserError: unknown data, model or protocol, a setting out of range, data that the protocol does not fit, or a
+            folder that cannot be written or holds another run.
     """
     dataset = load(data)
     protocol = protocol or default_protocol(dataset)
@@ -108,9 +108,10 @@ def train_run(
         "classes": list(dataset.class_names),
     }
     run = create_run(out, TRAIN_KIND, command, config)
-    if "results" in run.meta:
-        return run
     checkpoint = run.path / "checkpoint.safetensors"
+    if _is_finished(run):
+        checkpoint.unlink(missing_ok=True)
+        return run
     result = fit(
         task,
         schedule_for(settings),
@@ -131,10 +132,25 @@ def train_run(
             "step_seconds": result.step_seconds,
             "seconds": result.seconds,
             "curves": {name: [epoch[name] for epoch in result.history] for name in result.history[0]},
+            "weights_sha256": _sha256(run.path / WEIGHTS),
         }
     )
     checkpoint.unlink(missing_ok=True)
     return run
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a file; empty when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _is_finished(run: RunFolder) -> bool:
+    results = run.meta.get("results")
+    whole = isinstance(results, dict) and all(name in results for name in RESULTS)
+    return whole and run.meta["results"]["weights_sha256"] == _sha256(run.path / WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -176,27 +192,20 @@ def predict_run(run_path: Path, data: str) -> Predictions:
     run = open_run(run_path, TRAIN_KIND)
     if "results" not in run.meta:
         raise UserError("this training run is not finished; run its command again to go on", file=run_path)
-    config = run.meta["config"]
-    try:
-        settings, features, classes = (
-            Settings(**config["settings"]),
-            int(config["features"]),
-            list(config["classes"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+    if not _is_finished(run):
         raise UserError(
-            f"the run's settings are damaged ({error}); train again", file=run_path / "run.json"
-        ) from None
+            f"{WEIGHTS} is missing, or not the one that this run wrote; run its training command again",
+            file=run_path,
+        )
+    settings, features, classes = _trained(run)
     dataset = load(data, need_labels=False)
     if dataset.num_features != features:
         raise UserError(
             f"the model was trained on {features} features, {dataset.name} has {dataset.num_features}; "
             "give data with the same feature columns"
         )
-    model = build_model(settings, features, len(classes))
-    load_weights(model, run.path / WEIGHTS)
-    model.eval()
-    with torch.no_grad():
+    model = _load_model(run, settings, features, len(classes))
+    with torch.no_grad(), one_thread():
         probabilities = torch.softmax(model(normalise_rows(dataset.features), dataset.graph), dim=1)
     if not torch.isfinite(probabilities).all():
         raise UserError(
@@ -208,6 +217,37 @@ def predict_run(run_path: Path, data: str) -> Predictions:
         tuple(classes[index] for index in best.indices.tolist()),
         tuple(best.values.tolist()),
     )
+
+
+def _trained(run: RunFolder) -> tuple[Settings, int, list[str]]:
+    """Settings, number of features and classes of a training run, read as data of unknown origin."""
+    config, file = run.meta["config"], run.path / "run.json"
+    mend = "train again, into another folder"
+    fields, features, classes = (config.get(name) for name in ("settings", "features", "classes"))
+    try:
+        settings = Settings(**fields)
+    except (TypeError, UserError) as error:
+        raise UserError(f"the run's settings are damaged ({error}); {mend}", file=file) from None
+    if type(features) is not int or features < 1:
+        raise UserError(f"expected the number of features, got {features!r}; {mend}", file=file)
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"expected a list of class names, got {classes!r}; {mend}", file=file)
+    return settings, features, classes
+
+
+def _load_model(run: RunFolder, settings: Settings, features: int, classes: int) -> nn.Module:
+    """The trained model, in evaluation mode."""
+    weights = run.path / WEIGHTS
+    # Built without memory first: the settings must not be able to ask for more than the file of weights holds.
+    with torch.device("meta"):
+        wanted = sum(
+            p.numel() * p.element_size() for p in build_model(settings, features, classes).parameters()
+        )
+    if wanted > weights.stat().st_size:
+        raise UserError(f"the settings in run.json do not fit {WEIGHTS}; train again", file=run.path)
+    model = build_model(settings, features, classes)
+    load_weights(model, weights)
+    return model.eval()
 
 
 def race_run(
@@ -239,9 +279,18 @@ def race_run(
         on_cell: called with each finished cell.
 
     Returns:
-        The run and the summary of test accuracy (validation accuracy where there is no test part; see `layerlab.lab.race.summarise`), with ``data``, ``protocol`` and
-        ``seeds`` added.
+        The run and the summary of test accuracy (validation accuracy where there is no test part; see
+        `layerlab.lab.race.summarise`), with ``data``, ``protocol`` and ``seeds`` added, and ``losses`` by model.
+
+    Raises:
+        UserError: as `train_run`; no model, no seed, or one that is named twice.
     """
+    if not models or not seeds:
+        raise UserError(f"expected at least one model ({', '.join(MODELS)}) and one seed")
+    if unknown := [model for model in (*models, *(overrides or {})) if model not in MODELS]:
+        raise UserError(f"unknown model {unknown[0]!r}; expected one of {', '.join(MODELS)}")
+    if len(set(models)) < len(models) or len(set(seeds)) < len(seeds):
+        raise UserError("expected each model and each seed once; leave out what is named twice")
     dataset = load(data)
     protocol = protocol or default_protocol(dataset)
     changed = {model: dict(fields) for model, fields in (overrides or {}).items()}
@@ -250,18 +299,18 @@ def race_run(
         model: replace(settings_for(model, protocol, dataset.name), **changed.get(model, {}))
         for model in MODELS
     }
-    if unknown := sorted(set(models) - settings.keys()):
-        raise UserError(f"unknown model {unknown[0]!r}; expected one of {', '.join(MODELS)}")
-    parts = parts_for(dataset, protocol, seeds[0] if seeds else 0)
+    parts = parts_for(dataset, protocol, min(seeds))
     NodeTask(dataset, parts, settings[MODELS[0]])
+    digest = fingerprint(dataset)
     config = {
         "data": dataset.name,
-        "fingerprint": fingerprint(dataset),
+        "fingerprint": digest,
         "protocol": protocol,
         "settings": {model: asdict(settings[model]) for model in MODELS},
     }
     run = create_run(out, RACE_KIND, command, config)
-    cells = race(cells_of(data, protocol, changed), models, seeds, jobs=jobs, folder=run, on_cell=on_cell)
+    run_cell = cells_of(data, protocol, changed, expected=digest)
+    cells = race(run_cell, models, seeds, jobs=jobs, folder=run, on_cell=on_cell)
     # A data set whose split has no test part is compared on validation, and the summary says so.
     part = "test" if len(parts.test) else "validation"
     summary = {
