@@ -55,7 +55,7 @@ def slug(data: str) -> str:
     >>> slug("my data/cora.v2")
     'cora.v2'
     """
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name) or "data"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).resolve().name) or "data"
 
 
 def default_protocol(dataset: NodeDataset) -> str:
