@@ -496,15 +496,6 @@ def test_a_race_is_widened_and_not_run_again(tmp_path: Path, monkeypatch: pytest
     assert narrow == first
 
 
-def test_several_processes_give_the_same_numbers(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"protocol": "random", "overrides": QUICK}
-    one = race_run(str(CLUB), ["gcn", "sgc"], [0, 1], out=tmp_path / "one", jobs=1, **options)[1]
-    two = race_run(str(CLUB), ["gcn", "sgc"], [0, 1], out=tmp_path / "two", jobs=2, **options)[1]
-    for model in ("gcn", "sgc"):
-        assert one["contestants"][model]["values"] == two["contestants"][model]["values"]
-        assert one["losses"][model]["values"] == two["losses"][model]["values"]
-
-
 def test_without_a_test_part_models_are_compared_on_validation(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", split="train,val")
     run, summary, _ = raced(tmp_path / "race", ["gcn", "mlp"], range(2), data=data)
