@@ -10,10 +10,13 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict
+from multiprocessing import connection
 from statistics import median
 from typing import Any
 
@@ -55,7 +58,8 @@ def race(
             ``functools.partial`` of one). The result is JSON and holds ``metrics``, a dict of numbers.
         contestants: their names.
         seeds: the same for every contestant, so that differences are paired.
-        jobs: processes; the number of cores when None, one process (this one) when 1.
+        jobs: processes; the number of cores when None, one process (this one) when 1. Worker processes import
+            the main module, so a script that asks for several needs ``if __name__ == "__main__":``.
         folder: where finished cells are written, and read when they are there already.
         on_cell: called with each result, also with those read from the folder.
 
@@ -63,8 +67,11 @@ def race(
         Results by `cell_key`, in the order of contestants and seeds, each with ``contestant`` and ``seed`` added.
 
     Raises:
-        UserError: what a cell raised, or a worker was killed. Finished cells stay in the folder.
+        UserError: what a cell raised, a worker was killed, or a record in the folder is of another cell. Finished
+            cells stay in the folder, and no process is left behind.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"expected at least one job, got {jobs}")
     if (
         not contestants
         or not seeds
@@ -83,50 +90,68 @@ def race(
             on_cell(result)
 
     for key in [key for key in wanted if key in finished]:
+        found = (finished[key].get("contestant"), finished[key].get("seed"))
+        if found != wanted[key]:
+            raise UserError(
+                f"the record {key!r} is of contestant {found[0]!r} and seed {found[1]!r}; remove it and run again"
+            )
         accept(key, finished[key])
     missing = {key: cell for key, cell in wanted.items() if key not in results}
-    for key, result in _run(run_cell, missing, min(jobs or available_cores(), len(missing) or 1)):
-        name, seed = wanted[key]
-        result = {"contestant": name, "seed": seed, **result}
-        if folder is not None:
-            folder.write_cell(key, result)
-        accept(key, result)
+    # Closed at once, not when somebody collects it: an error in here ends the workers.
+    with closing(_run(run_cell, missing, min(jobs or available_cores(), len(missing)))) as arriving:
+        for key, result in arriving:
+            name, seed = wanted[key]
+            result = {**result, "contestant": name, "seed": seed}
+            if folder is not None:
+                folder.write_cell(key, result)
+            accept(key, result)
     return {key: results[key] for name in contestants for seed in seeds for key in [cell_key(name, seed)]}
 
 
 def _run(
     run_cell: RunCell, cells: Mapping[str, tuple[str, int]], jobs: int
-) -> Iterator[tuple[str, CellResult]]:
-    if jobs < 1:
-        raise UserError(f"expected at least one job, got {jobs}")
-    if jobs == 1:
+) -> Generator[tuple[str, CellResult], None, None]:
+    """The cells' results as they come. However it ends, its processes have ended then too."""
+    if jobs <= 1:
         for key, (name, seed) in cells.items():
             yield key, run_cell(name, seed)
         return
+    others = set(multiprocessing.active_children())
     # spawn: a forked child of a process that has used torch's threads can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet_worker) as pool:
-        futures: dict[Future[CellResult], str] = {
-            pool.submit(run_cell, name, seed): key for key, (name, seed) in cells.items()
-        }
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as pool:
         try:
+            futures: dict[Future[CellResult], str] = {
+                pool.submit(run_cell, name, seed): key for key, (name, seed) in cells.items()
+            }
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
             raise UserError(
-                "a worker process was killed (out of memory?); run the same command again to go on, with fewer --jobs"
+                "a worker process died (out of memory? or a script without `if __name__ == '__main__':`?); "
+                "run again to go on, with fewer --jobs"
             ) from None
-        finally:
-            # On an error or Ctrl-C nobody waits for the cells under way; after a normal end there are none.
+        except BaseException:
+            # An error or Ctrl-C: nobody waits for the cells under way.
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                if any(not future.done() for future in futures):
-                    child.terminate()
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+                worker.join()
+            raise
 
 
-def _quiet_worker() -> None:
+def _prepare_worker() -> None:
     # Ctrl-C reaches the whole process group; the parent alone decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent tells nobody: without this, its workers would wait for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def summarise(cells: Mapping[str, CellResult], metric: str) -> dict[str, Any]:
@@ -142,22 +167,25 @@ def summarise(cells: Mapping[str, CellResult], metric: str) -> dict[str, Any]:
         left minus right over the seeds that both have run; ``seconds`` is the sum over seeds.
 
     Raises:
-        UserError: a cell lacks the metric.
+        UserError: a cell lacks the metric, or what else is summarised.
     """
     values: dict[str, dict[int, float]] = {}
-    by_name: dict[str, list[CellResult]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
+    parameters: dict[str, int] = {}
     for key, cell in cells.items():
         try:
-            values.setdefault(cell["contestant"], {})[cell["seed"]] = float(cell["metrics"][metric])
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"the record {key!r} has no metric {metric!r}; run the race again") from None
-        by_name.setdefault(cell["contestant"], []).append(cell)
+            name = cell["contestant"]
+            values.setdefault(name, {})[cell["seed"]] = float(cell["metrics"][metric])
+            times.setdefault(name, []).append((float(cell["step_seconds"]), float(cell["seconds"])))
+            parameters.setdefault(name, cell["parameters"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _incomplete(key, metric, error) from None
     contestants = {
         name: {
             **asdict(estimate(list(scores.values()))),
-            "parameters": by_name[name][0]["parameters"],
-            "step_seconds": median(cell["step_seconds"] for cell in by_name[name]),
-            "seconds": sum(cell["seconds"] for cell in by_name[name]),
+            "parameters": parameters[name],
+            "step_seconds": median(step for step, _ in times[name]),
+            "seconds": sum(total for _, total in times[name]),
             "values": [scores[seed] for seed in sorted(scores)],
         }
         for name, scores in values.items()
@@ -174,6 +202,10 @@ def summarise(cells: Mapping[str, CellResult], metric: str) -> dict[str, Any]:
     return {"metric": metric, "contestants": contestants, "differences": differences}
 
 
+def _incomplete(key: str, metric: str, error: Exception) -> UserError:
+    return UserError(f"the record {key!r} lacks {metric!r} or is damaged ({error}); run the race again")
+
+
 def mean_curves(cells: Mapping[str, CellResult], metric: str) -> dict[str, dict[str, list[float]]]:
     """Every contestant's mean curve over its seeds, with the 95 per cent interval of that mean.
 
@@ -182,10 +214,17 @@ def mean_curves(cells: Mapping[str, CellResult], metric: str) -> dict[str, dict[
 
     Returns:
         ``{contestant: {"x", "mean", "low", "high"}}``; x counts epochs from 1.
+
+    Raises:
+        UserError: a cell has no curve of the metric.
     """
     by_name: dict[str, list[list[float]]] = {}
-    for cell in cells.values():
-        by_name.setdefault(cell["contestant"], []).append(cell["curves"][metric])
+    for key, cell in cells.items():
+        try:
+            curve = [float(value) for value in cell["curves"][metric]]
+            by_name.setdefault(cell["contestant"], []).append(curve)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _incomplete(key, metric, error) from None
     curves = {}
     for name, runs in by_name.items():
         lengths = sorted(len(run) for run in runs)

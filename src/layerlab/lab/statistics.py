@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from layerlab.errors import UserError
 
@@ -39,7 +39,7 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
         level: the interval's confidence.
 
     Raises:
-        UserError: no values, or a value that is not finite.
+        UserError: no values, a value that is not finite, or a level that is not a share (95 instead of 0.95).
 
     >>> e = estimate([1.0, 2.0, 3.0])
     >>> e.mean, e.sd, round(e.high, 3)
@@ -48,11 +48,15 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.size == 0 or not np.isfinite(numbers).all():
         raise UserError(f"expected at least one value, all finite, got {list(values)}")
-    n, mean = numbers.size, float(numbers.mean())
+    if not 0 < level < 1:
+        raise UserError(f"expected a confidence between 0 and 1, got {level}")
+    # Measured from the first value, equal values have exactly the sd 0, and a large common part costs no digits.
+    n, offsets = numbers.size, numbers - numbers[0]
+    mean = float(numbers[0] + offsets.mean())
     if n == 1:
         return Estimate(1, mean, math.nan, math.nan, math.nan)
-    sd = float(numbers.std(ddof=1))
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n)
+    sd = float(offsets.std(ddof=1))
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 

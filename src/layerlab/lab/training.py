@@ -2,10 +2,10 @@
 
 A task says what a model, a step and an evaluation are; `fit` does the rest. It knows no graphs and no images.
 
-Determinism: `fit` runs torch on one thread, since a parallel reduction's bits depend on the number of threads (races
-use the cores by training several seeds at once), and it seeds torch's generator at the start of every epoch from
-(seed, epoch). So a run that resumes at epoch k draws what an uninterrupted one draws, and a checkpoint needs no
-generator state.
+Determinism: `fit` runs torch on one thread, since a parallel reduction's bits depend on the number of threads
+(races use the cores by training several seeds at once), and it seeds torch's generator at the start of every epoch
+from (seed, epoch). So a run that resumes at epoch k draws what an uninterrupted one draws, and a checkpoint needs
+no generator state.
 """
 
 from __future__ import annotations
@@ -17,33 +17,30 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.lab.weights import write_tensors
-
-CHECKPOINT_VERSION = 1
+from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 
 class Task(Protocol):
-    """What `fit` needs to know about a problem. ``Batch`` is whatever `batches` yields; full batch yields one."""
+    """What `fit` needs to know about a problem. A batch is whatever `batches` yields; full batch yields one."""
 
     def build(self) -> nn.Module:
         """A new model; called once, with torch's generator seeded."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """An optimizer over the model's parameters."""
+        """An optimizer over the model's parameters; a checkpoint needs its state to be tensors (not LBFGS)."""
 
     def batches(self, epoch: int) -> Iterable[Any]:
-        """The batches of an epoch; random order comes from torch's generator, which is seeded for the epoch."""
+        """The batches of an epoch, at least one; random order comes from torch's generator, seeded for the epoch."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The scalar training loss of one batch; the model is in training mode."""
@@ -58,9 +55,10 @@ class Schedule:
 
     Args:
         epochs: at most this many.
-        monitor: metric that decides which epoch is best: names that end in ``loss`` are minimised, others maximised.
-            Ties go to the earlier epoch. None keeps the last epoch.
-        patience: stop when none of the ``watch`` metrics has reached a new best for this many epochs; None never stops.
+        monitor: metric that decides which epoch is best: names that end in ``loss`` are minimised, others
+            maximised. Ties go to the earlier epoch; NaN is never better. None keeps the last epoch.
+        patience: stop when none of the ``watch`` metrics has reached a new best for this many epochs; None never
+            stops.
         watch: metrics that reset the patience; the monitor alone when empty.
     """
 
@@ -101,19 +99,6 @@ class FitResult:
     parameters: int
 
 
-@dataclass
-class _State:
-    """Everything that a resumed run must know, apart from tensors. Plain JSON."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    waited: int = 0
-    records: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    step_times: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def stream_seed(*parts: int) -> int:
     """A 64-bit seed that mixes non-negative integers: nearby inputs give unrelated streams.
 
@@ -150,35 +135,44 @@ def fit(
         task: model, optimizer, batches, loss and evaluation.
         schedule: epochs, patience and monitor.
         seed: of the initial weights and of every epoch's draws; non-negative.
-        checkpoint: a file to resume from if it exists, written every ``every_seconds`` and when interrupted. The
-            caller removes it once the result is safe.
-        config: what the checkpoint belongs to (JSON); a checkpoint with another one is refused.
+        checkpoint: a file to resume from if it exists, written every ``every_seconds`` and when interrupted
+            (the first Ctrl-C ends training after the epoch, the second at once). The caller removes it once the
+            result is safe.
+        config: what the checkpoint belongs to besides seed and schedule (JSON); a checkpoint of other settings is
+            refused.
         every_seconds: time between checkpoints; 0 writes one an epoch.
         on_epoch: called after each epoch with its number and metrics.
 
     Returns:
-        The model with its best weights, the history and the times. Same seed, same bits, on one machine, whatever
-        the number of threads and interruptions.
+        The model with its best weights, the history and the times. Same seed, same bits, on one machine,
+        whatever the number of threads and interruptions. The caller's generator and threads are left as they were.
 
     Raises:
-        UserError: the loss is not finite, the monitor is not a metric, or the checkpoint belongs to another run.
+        UserError: the loss or the kept weights are not finite, the monitor is not a metric, there is no batch, or
+            the checkpoint is damaged, belongs to another run or cannot be written.
+        KeyboardInterrupt: Ctrl-C; with a checkpoint, the epochs so far are in it.
     """
     if seed < 0:
         raise UserError(f"expected a seed >= 0, got {seed}")
-    identity = json.dumps({"seed": seed, **(config or {})}, sort_keys=True)
+    identity = json.dumps(
+        {"seed": int(seed), "schedule": asdict(schedule), "config": dict(config or {})}, sort_keys=True
+    )
     with torch.random.fork_rng(devices=_cuda_devices()), one_thread():
         torch.manual_seed(stream_seed(seed, 0))
         model = task.build()
         optimizer = task.optimizer(model)
-        best = _copy_weights(model)
-        state = _State()
-        if checkpoint is not None and checkpoint.exists():
-            best = _load_checkpoint(checkpoint, identity, model, optimizer, state)
+        resumed = None if checkpoint is None else load_checkpoint(checkpoint, identity, model, optimizer)
+        state, best = resumed or (Progress(), _copy_weights(model))
         best = _train(
             task, schedule, seed, model, optimizer, best, state, checkpoint, identity, every_seconds, on_epoch
         )
         model.load_state_dict(best)
         model.eval()
+    # The loss of an epoch is taken before its steps, so it does not show what the last step did.
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise UserError(
+            f"the weights of epoch {state.best_epoch} are not finite, training diverged; lower the learning rate"
+        )
     return FitResult(
         model=model,
         best_epoch=state.best_epoch,
@@ -197,7 +191,7 @@ def _train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
-    state: _State,
+    state: Progress,
     checkpoint: Path | None,
     identity: str,
     every_seconds: float,
@@ -217,29 +211,32 @@ def _train(
                 best = _copy_weights(model)
                 state.best_epoch = state.epoch
             state.seconds += time.perf_counter() - epoch_started
-            due = interrupted.is_set() or time.monotonic() - saved_at >= every_seconds
-            if checkpoint is not None and due:
-                _save_checkpoint(checkpoint, identity, model, optimizer, best, state)
-                saved_at = time.monotonic()
-            if interrupted.is_set():
-                raise KeyboardInterrupt
             if on_epoch is not None:
                 on_epoch(state.epoch, metrics)
+            # Read once: a Ctrl-C between saving and stopping must not stop without having saved.
+            stop = interrupted.is_set()
+            if checkpoint is not None and (stop or time.monotonic() - saved_at >= every_seconds):
+                save_checkpoint(checkpoint, identity, model, optimizer, best, state)
+                saved_at = time.monotonic()
+            if stop:
+                break
     return best
 
 
 @contextmanager
 def _interrupt_after_epoch(*, enabled: bool) -> Iterator[threading.Event]:
-    """Let the first Ctrl-C wait for the epoch's end, so that a whole state can be saved; the second one stops at once.
+    """Let the first Ctrl-C wait for the block's end, so that a whole state can be saved; the second stops at once.
 
-    Python delivers signals to the main thread only; elsewhere, and where nothing would be saved, Ctrl-C keeps its
-    usual meaning.
+    The block looks at the event and ends itself; KeyboardInterrupt is raised then. Python delivers signals to the
+    main thread only; elsewhere, where nothing would be saved, and where somebody has switched Ctrl-C off, it keeps
+    its meaning.
     """
     interrupted = threading.Event()
-    if not enabled or threading.current_thread() is not threading.main_thread():
+    previous = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not enabled or not main or previous in (signal.SIG_IGN, None):
         yield interrupted
         return
-    previous = signal.getsignal(signal.SIGINT)
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupted.set()
@@ -250,6 +247,8 @@ def _interrupt_after_epoch(*, enabled: bool) -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def _epoch(
@@ -263,16 +262,20 @@ def _epoch(
     for batch in task.batches(epoch):
         optimizer.zero_grad(set_to_none=True)
         loss = task.loss(model, batch)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise UserError(
+                f"the training loss became {losses[-1]} in epoch {epoch}; lower the learning rate"
+            )
         loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
     step_seconds = time.perf_counter() - started
-    training_loss = math.fsum(losses) / max(1, len(losses))
-    if not math.isfinite(training_loss):
-        raise UserError(f"the training loss became {training_loss} in epoch {epoch}; lower the learning rate")
+    if not losses:
+        raise UserError(f"expected at least one batch in epoch {epoch}, got none; add training data")
     model.eval()
     with torch.no_grad():
-        return {"loss": training_loss, **task.evaluate(model)}, step_seconds
+        evaluated = {name: float(value) for name, value in task.evaluate(model).items()}
+    return {"loss": math.fsum(loss / len(losses) for loss in losses), **evaluated}, step_seconds
 
 
 def _better(name: str, value: float, record: float | None) -> bool:
@@ -281,13 +284,13 @@ def _better(name: str, value: float, record: float | None) -> bool:
     return value < record if name.endswith("loss") else value > record
 
 
-def _judge(schedule: Schedule, state: _State, metrics: dict[str, float]) -> bool:
+def _judge(schedule: Schedule, state: Progress, metrics: dict[str, float]) -> bool:
     """Update the records and the patience; whether this epoch is the one to keep so far."""
     if schedule.monitor is None:
         return True
     watched = schedule.watch or (schedule.monitor,)
     improved: set[str] = set()
-    for name in {schedule.monitor, *watched}:
+    for name in dict.fromkeys((schedule.monitor, *watched)):
         if name not in metrics:
             raise UserError(f"the monitored metric {name!r} is not among {sorted(metrics)}")
         if _better(name, metrics[name], state.records.get(name)):
@@ -297,7 +300,7 @@ def _judge(schedule: Schedule, state: _State, metrics: dict[str, float]) -> bool
     return schedule.monitor in improved or state.best_epoch == 0
 
 
-def _exhausted(schedule: Schedule, state: _State) -> bool:
+def _exhausted(schedule: Schedule, state: Progress) -> bool:
     return schedule.patience is not None and state.waited >= schedule.patience
 
 
@@ -307,54 +310,3 @@ def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def _cuda_devices() -> list[int]:
     return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-
-
-def _save_checkpoint(
-    path: Path,
-    identity: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    state: _State,
-) -> None:
-    """One atomic file: tensors, and the rest as JSON in its header, so that the two can never disagree."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
-    header = {"version": str(CHECKPOINT_VERSION), "identity": identity, "state": json.dumps(vars(state))}
-    write_tensors(path, tensors, header)
-
-
-def _load_checkpoint(
-    path: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, state: _State
-) -> dict[str, Tensor]:
-    """Fill model, optimizer and state from a checkpoint; returns the best weights so far."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"cannot read the checkpoint ({error}); delete it to start again", file=path
-        ) from None
-    if header.get("version") != str(CHECKPOINT_VERSION):
-        raise UserError(
-            f"expected checkpoint version {CHECKPOINT_VERSION}, got {header.get('version')!r}; delete it",
-            file=path,
-        )
-    if header.get("identity") != identity:
-        raise UserError("this checkpoint belongs to a run with other settings; use another folder", file=path)
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        group, _, rest = name.partition(".")
-        groups[group][rest] = value
-    model.load_state_dict(groups["model"])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in groups["optimizer"].items():
-        index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    for key, value in json.loads(header["state"]).items():
-        setattr(state, key, value)
-    return groups["best"]
