@@ -10,7 +10,6 @@ from typing import Any
 from layerlab.catalogue import catalogue
 from layerlab.claims import CheckResult, check
 from layerlab.graph.runs import race_run
-from layerlab.lab.race import CellResult
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import race as drawn
 from layerlab.lab.report.page import (
@@ -67,11 +66,7 @@ class _Raced:
     def __init__(self, run: RunFolder, summary: dict[str, Any]) -> None:
         self.run = run
         self.results = summary
-        self.cells: dict[str, CellResult] = {
-            key: cell
-            for key, cell in run.read_cells().items()
-            if cell["contestant"] in summary["contestants"] and cell["seed"] in summary["seeds"]
-        }
+        self.cells = drawn.cells_of(run, summary)
 
 
 def _race(options: Options, display: Display, title: str, protocol: str, models: list[str]) -> _Raced:
@@ -159,7 +154,8 @@ def _claim_finding(result: CheckResult) -> Finding:
     claim = result.claim
     subjects = [entry for entry in result.checked if entry.role != "falsifier"]
     broken = [entry for entry in result.checked if entry.role == "falsifier"]
-    as_said = result.as_expected == (claim.expected == "holds")
+    # A claim that is expected to be refuted is one that the document prints wrongly.
+    as_said = result.as_expected and claim.expected == "holds"
     return Finding(
         claim.id,
         claim.title,
@@ -273,7 +269,7 @@ def _comparison_section(results: Mapping[str, Any], finding: Finding) -> Section
     spread = 100 * (max(gcn) - min(gcn))
     # Of the difference of two single runs on independent splits; it is what the document's difference is made of.
     scatter = 100 * math.hypot(results["contestants"]["gcn"]["sd"], results["contestants"]["gat"]["sd"])
-    luck = 100 * abs(detail["document"] - detail["mean"]) / scatter
+    luck = 100 * abs(detail["document"] - detail["mean"]) / scatter if scatter else math.inf
     word = {
         "holds": "The direction holds",
         "refuted": "The direction is refuted",

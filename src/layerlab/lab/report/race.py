@@ -159,20 +159,36 @@ def curves(cells: Mapping[str, CellResult], labels: Labels | None = None) -> Fig
     )
 
 
+def cells_of(run: RunFolder, summary: Mapping[str, Any]) -> dict[str, CellResult]:
+    """The records that a summary is about; a folder may hold more, from a wider race.
+
+    Raises:
+        UserError: a record lacks what the page draws.
+    """
+    cells = {
+        key: cell
+        for key, cell in run.read_cells().items()
+        if cell.get("contestant") in summary["contestants"] and cell.get("seed") in summary["seeds"]
+    }
+    for key, cell in cells.items():
+        if not isinstance(cell.get("settings"), dict) or not isinstance(cell.get("curves"), dict):
+            raise UserError(
+                f"the record {key!r} has no settings or no curves; remove it and run the race again",
+                file=run.path,
+            )
+    return cells
+
+
 def race_page(run: RunFolder) -> Page:
     """The page of one race, drawn from its records.
 
     Raises:
-        UserError: the race is not finished, or its records are damaged.
+        UserError: the race is not finished, or a record is damaged.
     """
     if "results" not in run.meta:
         raise UserError("the race is not finished; run its command again to go on", file=run.path)
     results, config = run.meta["results"], run.meta["config"]
-    cells = {
-        key: cell
-        for key, cell in run.read_cells().items()
-        if cell.get("contestant") in results["contestants"] and cell.get("seed") in results["seeds"]
-    }
+    cells = cells_of(run, results)
     best = max(results["contestants"].items(), key=lambda item: item[1]["mean"])
     numbers = percents(best[1])
     lead: list[Block] = [
@@ -193,7 +209,7 @@ def race_page(run: RunFolder) -> Page:
     if compared:
         sections.append(Section("Differences", "differences", compared))
     sections.append(Section("Training", "training", [curves(cells)]))
-    settings = {name: cell["settings"] for cell in cells.values() for name in [cell["contestant"]]}
+    settings = {cell["contestant"]: cell["settings"] for cell in cells.values()}
     sections.append(settings_section(settings))
     sections.append(environment_section(run.meta))
     return Page(

@@ -1,0 +1,418 @@
+"""`layerlab reproduce`: resumable, refused in one line, and verdicts that follow from the numbers."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerlab.claims import CheckResult, check
+from layerlab.claims.checking import Checked
+from layerlab.claims.outcome import Measurement, Outcome
+from layerlab.claims.slack import exact
+from layerlab.errors import UserError
+from layerlab.graph import experiments, runs
+from layerlab.lab.race import summarise
+from layerlab.lab.report.page import Text
+from layerlab.reproduce import CHAPTERS, reproduce
+from layerlab.reproduce import graph as chapter
+
+COURSE_CELLS, PUBLIC_CELLS = 2 * 2, 4 * 2
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """Two epochs for every model instead of hundreds."""
+    original = experiments.settings_for
+
+    def settings_for(model: str, protocol: str, dataset: str) -> Any:
+        return replace(original(model, protocol, dataset), epochs=2, heads=2, hidden=2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (experiments, runs):
+            patch.setattr(module, "settings_for", settings_for)
+        yield
+
+
+@dataclass
+class Shown:
+    """A display that remembers, and presses Ctrl-C after some cells."""
+
+    stop_after: int = 10**9
+    titles: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
+    cells: list[tuple[str, int]] = field(default_factory=list)
+
+    @contextmanager
+    def __call__(
+        self, title: str, models: Sequence[str], seeds: int
+    ) -> Iterator[Callable[[dict[str, Any]], None]]:
+        self.titles.append((title, tuple(models), seeds))
+
+        def report(cell: dict[str, Any]) -> None:
+            self.cells.append((cell["contestant"], cell["seed"]))
+            if len(self.cells) == self.stop_after:
+                raise KeyboardInterrupt
+
+        yield report
+
+
+@dataclass
+class Reproduced:
+    out: Path
+    page: str
+    summary: dict[str, Any]
+    shown: Shown
+    trained: list[int]
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
+    """A tiny reproduction that was interrupted once: 2 seeds, 2 epochs."""
+    out = tmp_path_factory.mktemp("reproduce") / "out"
+    shown, trained = Shown(), []
+    fit = experiments.fit
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trained[-1] += 1
+        return fit(*arguments, **options)
+
+    with quickly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "fit", counted)
+        trained.append(0)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(out, display=Shown(stop_after=3), seeds=2, jobs=1, command=["layerlab", "reproduce"])
+        assert not (out / "report.html").exists()
+        trained.append(0)
+        chapters: list[str] = []
+        page, summary = reproduce(out, display=shown, seeds=2, jobs=1, on_chapter=chapters.append)
+    assert page == out / "report.html"
+    assert chapters == ["graph"]
+    return Reproduced(out, page.read_text(encoding="utf-8"), summary, shown, trained)
+
+
+def words(page: str) -> str:
+    """The text of a page, without markup."""
+    body = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+# ---------------------------------------------------------------------- the run
+
+
+def test_an_interrupted_reproduction_goes_on(reproduced: Reproduced) -> None:
+    assert reproduced.trained == [3, COURSE_CELLS + PUBLIC_CELLS - 3]
+    assert len(reproduced.shown.cells) == COURSE_CELLS + PUBLIC_CELLS
+    assert reproduced.shown.titles == [
+        ("Cora, course protocol", ("gat", "gcn"), 2),
+        ("Cora, public split", ("gat", "gcn", "sgc", "mlp"), 2),
+    ]
+
+
+def test_every_experiment_is_a_run_of_its_own(reproduced: Reproduced) -> None:
+    entries = {entry.name for entry in reproduced.out.iterdir()}
+    assert entries == {"run.json", "report.html", "cora-course", "cora-public"}
+    meta = json.loads((reproduced.out / "run.json").read_text(encoding="utf-8"))
+    assert meta["command"] == "layerlab reproduce"
+    assert meta["config"] == {"chapters": ["graph"], "seeds": 2}
+    assert meta["results"] == json.loads(json.dumps(reproduced.summary))
+    course = json.loads((reproduced.out / "cora-course" / "run.json").read_text(encoding="utf-8"))
+    assert course["command"] == "layerlab graph race cora --models gat,gcn --protocol course --seeds 2"
+
+
+def test_the_findings(reproduced: Reproduced) -> None:
+    findings = {finding["id"]: finding for finding in reproduced.summary["findings"]}
+    assert list(findings) == [
+        "experiment.gcn-cora",
+        "experiment.gat-cora",
+        "experiment.gat-beats-gcn",
+        "experiment.public-split.gcn",
+        "experiment.public-split.gat",
+        "experiment.public-split.sgc",
+        "graph.lambda-max",
+        "graph.gat-coefficients",
+    ]
+    verdicts = [finding["verdict"] for finding in findings.values()]
+    assert reproduced.summary["hold"] == verdicts.count("holds")
+    assert reproduced.summary["refuted"] == verdicts.count("refuted")
+    assert reproduced.summary["of"] == 8
+    # Two epochs teach nobody: the papers' figures are far away. The theorems do not depend on training.
+    assert findings["experiment.public-split.gat"]["verdict"] == "refuted"
+    assert findings["graph.lambda-max"]["verdict"] == "holds"
+    assert findings["graph.gat-coefficients"]["verdict"] == "holds"
+
+
+def test_the_page_tells_the_story(reproduced: Reproduced) -> None:
+    text = words(reproduced.page)
+    for expected in (
+        "What the document's comparison did wrong",
+        "Two different splits",
+        "One run each",
+        "nothing was held out",
+        "1.0643 / 0.6515, one run",
+        "1.0200 / 0.8057, one run",
+        "81.5 % in the paper",
+        "83.0 % in the paper",
+        "81.0 % in the paper",
+        "Two theorems, checked",
+        "layerlab graph race cora --models gat,gcn,sgc,mlp --protocol public --seeds 2",
+        "2 seeds each",
+        "weight_decay",
+    ):
+        assert expected in text, expected
+    for finding in reproduced.summary["findings"]:
+        assert finding["measured"] in text
+    assert "nan" not in re.findall(r"\b\w+\b", text.lower())
+    # Self-contained: nothing is fetched.
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", reproduced.page)
+
+
+def test_a_finished_reproduction_trains_nothing(
+    reproduced: Reproduced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "fit", lambda *_, **__: pytest.fail("trained again"))
+    with quickly():
+        page, summary = reproduce(reproduced.out, display=Shown(), only=["graph"], seeds=2, jobs=1)
+    assert summary == reproduced.summary
+    assert page.read_text(encoding="utf-8") == reproduced.page
+
+
+# ------------------------------------------------------------------- refusals
+
+
+def test_other_seeds_need_another_folder(reproduced: Reproduced) -> None:
+    with pytest.raises(
+        UserError, match="seeds is 2 there and 3 here; choose another --out, or remove the folder"
+    ):
+        reproduce(reproduced.out, display=Shown(), seeds=3)
+
+
+def test_what_cannot_be_reproduced_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown chapter 'vision'; expected one of graph"):
+        reproduce(tmp_path / "out", display=Shown(), only=["graph", "vision"])
+    with pytest.raises(UserError, match="at least 2 seeds, got 1"):
+        reproduce(tmp_path / "out", display=Shown(), seeds=1)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    with pytest.raises(UserError, match="choose another --out"):
+        reproduce(tmp_path / "file", display=Shown(), seeds=2)
+
+
+# ----------------------------------------------------------------- command line
+
+
+def test_on_the_command_line(reproduced: Reproduced, cli: Callable[..., Any]) -> None:
+    with quickly():
+        shown = cli("reproduce", "--out", reproduced.out, "--seeds", 2, "--jobs", 1)
+    assert shown.status == 0
+    assert f"{reproduced.summary['hold']} of 8 hold, {reproduced.summary['refuted']} refuted" in shown.out
+    assert "Is the GAT more accurate" in shown.out
+    assert f"report: {reproduced.out / 'report.html'}" in shown.err
+
+
+def test_as_json(reproduced: Reproduced, cli: Callable[..., Any]) -> None:
+    with quickly():
+        shown = cli(
+            "reproduce", "--out", reproduced.out, "--only", "graph", "--seeds", 2, "--jobs", 1, "--json"
+        )
+    record = json.loads(shown.out)
+    assert shown.err == ""
+    assert record["report"] == str(reproduced.out / "report.html")
+    assert [finding["id"] for finding in record["findings"]] == [
+        f["id"] for f in reproduced.summary["findings"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds"), [((), 20), (("--quick",), 3), (("--seeds", 5), 5), (("--quick", "--seeds", 7), 7)]
+)
+def test_how_many_seeds(
+    cli: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[Any, ...],
+    seeds: int,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def recorded(out: Path, **options: Any) -> Any:
+        asked.append({"out": out, **options})
+        return out / "report.html", {"findings": [], "hold": 0, "refuted": 0, "of": 0}
+
+    monkeypatch.setattr("layerlab.reproduce.reproduce", recorded)
+    assert cli("reproduce", "--out", tmp_path, *arguments).status == 0
+    (options,) = asked
+    assert (options["seeds"], options["out"], options["only"]) == (seeds, tmp_path, ())
+
+
+def test_bad_arguments_are_one_line(cli: Callable[..., Any], tmp_path: Path) -> None:
+    shown = cli("reproduce", "--out", tmp_path / "out", "--only", "vision")
+    assert (shown.status, shown.out) == (2, "")
+    assert shown.err == f"error: unknown chapter 'vision'; expected one of {', '.join(CHAPTERS)}\n"
+    assert cli("reproduce", "--seeds", 1).status == 2
+    assert "Example: layerlab reproduce" in cli("reproduce", "--help").out
+
+
+# --------------------------------------------------- verdicts from made-up numbers
+
+
+def results(
+    gat: Sequence[float] = (0.7, 0.8),
+    gcn: Sequence[float] = (0.7, 0.8),
+    loss: Sequence[float] = (1.0, 1.1),
+    **others: Sequence[float],
+) -> dict[str, Any]:
+    """What `race_run` returns, from made-up accuracies."""
+    cells = {
+        f"{name}-{seed}": {
+            "contestant": name,
+            "seed": seed,
+            "metrics": {"test_accuracy": accuracy, "test_loss": loss[seed]},
+            "parameters": 1,
+            "step_seconds": 0.1,
+            "seconds": 1.0,
+        }
+        for name, accuracies in {"gat": gat, "gcn": gcn, **others}.items()
+        for seed, accuracy in enumerate(accuracies)
+    }
+    return {**summarise(cells, "test_accuracy"), "losses": summarise(cells, "test_loss")["contestants"]}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "verdict"),
+    [
+        # The document has 0.6515 and 1.0643.
+        ((0.60, 0.65, 0.70), (1.00, 1.06, 1.12), "holds"),
+        ((0.70, 0.71, 0.72), (1.00, 1.06, 1.12), "refuted"),
+        ((0.55, 0.56, 0.57), (1.00, 1.06, 1.12), "refuted"),
+        ((0.60, 0.65, 0.70), (1.20, 1.21, 1.22), "refuted"),
+        ((0.60, 0.65, 0.70), (0.80, 0.81, 0.82), "refuted"),
+        # Outside the interval of the mean (+- 0.025), inside that of a single run (+- 0.050).
+        ((0.6815, 0.6915, 0.7015), (1.00, 1.06, 1.12), "holds"),
+    ],
+)
+def test_a_single_run_is_compared_with_single_runs(
+    accuracies: Sequence[float], losses: Sequence[float], verdict: str
+) -> None:
+    finding = chapter._document_finding("gcn", results(gcn=accuracies, gat=accuracies, loss=losses))
+    assert finding.verdict == verdict
+    assert finding.document == "1.0643 / 0.6515, one run"
+    assert finding.measured.endswith("3 seeds")
+    detail = finding.detail["accuracy"]
+    assert (
+        detail["single_run_low"] < detail["low"] < detail["mean"] < detail["high"] < detail["single_run_high"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict", "measured"),
+    [
+        ((0.05, 0.06, 0.07), "holds", "+6.0 points, 95 % interval +3.5 to +8.5, 3 of 3 pairs"),
+        ((-0.05, -0.06, -0.07), "refuted", "−6.0 points, 95 % interval −8.5 to −3.5, 0 of 3 pairs"),
+        ((0.05, 0.06, -0.05), "measured", "+2.0 points, 95 % interval −13.1 to +17.1, 2 of 3 pairs"),
+        ((0.0, 0.0, 0.0), "measured", "+0.0 points, 95 % interval +0.0 to +0.0, 0 of 3 pairs"),
+    ],
+)
+def test_a_difference_needs_an_interval_without_zero(
+    differences: Sequence[float], verdict: str, measured: str
+) -> None:
+    gcn = (0.5, 0.5, 0.5)
+    gat = [left + right for left, right in zip(gcn, differences, strict=True)]
+    finding = chapter._difference_finding(results(gat=gat, gcn=gcn, loss=(1, 1, 1)))
+    assert finding.verdict == verdict
+    assert finding.measured == measured
+    assert "15.4 points" in finding.document
+
+
+@pytest.mark.parametrize(
+    ("gat", "gcn", "expected"),
+    [
+        # Each sd is 7.07 points, so two single runs differ with an sd of 10; 15.42 is 0.54 of those from 10.
+        (
+            (0.7, 0.8),
+            (0.6, 0.7),
+            ("moves the GCN by up to 10.0 points (2 seeds)", "deviation of 10.0", "15.4 lies 0.5 of those"),
+        ),
+        ((0.7, 0.7), (0.6, 0.6), ("deviation of 0.0", "lies inf of those")),
+    ],
+)
+def test_what_two_single_runs_can_tell(
+    gat: Sequence[float], gcn: Sequence[float], expected: Sequence[str]
+) -> None:
+    made_up = results(gat=gat, gcn=gcn)
+    section = chapter._comparison_section(made_up, chapter._difference_finding(made_up))
+    text = " ".join(block.text for block in section.blocks if isinstance(block, Text))
+    assert "differ by 10.0 points on average" in text
+    for phrase in expected:
+        assert phrase in text
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "verdict"),
+    [
+        ("gcn", 0.8051, "holds"),
+        ("gcn", 0.8049, "refuted"),
+        ("gat", 0.8201, "holds"),
+        ("gat", 0.8199, "refuted"),
+        ("sgc", 0.99, "holds"),
+        ("sgc", 0.7999, "refuted"),
+    ],
+)
+def test_a_papers_mean_may_be_a_point_higher(model: str, mean: float, verdict: str) -> None:
+    finding = chapter._paper_finding(model, results(**{"sgc": (0.5, 0.5), model: (mean - 0.01, mean + 0.01)}))
+    assert finding.verdict == verdict
+    assert finding.measured == f"{100 * mean:.1f} % (sd 1.4), 2 seeds"
+
+
+def checked_claim(*entries: tuple[str, float]) -> CheckResult:
+    """A check with made-up outcomes: (role, measured), the bound being 1."""
+    from layerlab.catalogue import catalogue
+
+    claim = catalogue()["graph.lambda-max"]
+    checked = []
+    for role, measured in entries:
+        outcome = Outcome("<=", Measurement(measured, 1.0, exact("made up")), seed=0)
+        accepted = ("violated",) if role == "falsifier" else ("holds",)
+        checked.append(Checked(role, role, accepted, outcome))  # type: ignore[arg-type]
+    return CheckResult(claim, 0, tuple(checked))
+
+
+@pytest.mark.parametrize(
+    ("entries", "verdict", "measured"),
+    [
+        (
+            [("subject", 0.5), ("falsifier", 2.0)],
+            "holds",
+            "1 of 1 subjects as expected; 1 of 1 falsifiers caught",
+        ),
+        (
+            [("subject", 2.0), ("falsifier", 2.0)],
+            "refuted",
+            "0 of 1 subjects as expected; 1 of 1 falsifiers caught",
+        ),
+        (
+            [("subject", 0.5), ("falsifier", 0.5)],
+            "refuted",
+            "1 of 1 subjects as expected; 0 of 1 falsifiers caught",
+        ),
+    ],
+)
+def test_a_theorem_holds_when_its_falsifiers_are_caught(
+    entries: list[tuple[str, float]], verdict: str, measured: str
+) -> None:
+    finding = chapter._claim_finding(checked_claim(*entries))
+    assert (finding.verdict, finding.measured) == (verdict, measured)
+
+
+def test_a_claim_of_the_catalogue_becomes_a_finding() -> None:
+    from layerlab.catalogue import catalogue
+
+    result = check(catalogue()["graph.gat-coefficients"], 0)
+    finding = chapter._claim_finding(result)
+    assert (finding.id, finding.verdict, finding.detail) == (result.claim.id, "holds", result.to_dict())
