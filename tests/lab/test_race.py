@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
 import pytest
+import toy_cells as toys
 
 from layerlab.errors import UserError
 from layerlab.lab import records
@@ -24,15 +24,6 @@ from layerlab.lab.race import cell_key, mean_curves, race, summarise
 from layerlab.lab.statistics import estimate
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`toy_cells`, importable in worker processes too."""
-    monkeypatch.syspath_prepend(HERE)
-    import toy_cells
-
-    return toy_cells
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +53,7 @@ def untimed(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 # Running
 
 
-def test_two_processes_give_what_one_gives_in_the_order_that_was_asked(
-    toys: ModuleType, tmp_path: Path
-) -> None:
+def test_two_processes_give_what_one_gives_in_the_order_that_was_asked(tmp_path: Path) -> None:
     names, seeds = ["gcn", "a", "gat"], [3, 0, 1]
     heard: list[str] = []
     alone = race(toys.backwards, names, seeds, jobs=1)
@@ -93,9 +82,7 @@ def test_two_processes_give_what_one_gives_in_the_order_that_was_asked(
     assert race(toys.backwards, names, seeds, jobs=2, folder=folder(tmp_path)) == shared
 
 
-def test_one_process_goes_seed_by_seed_and_tells_each_cell_when_it_is_on_disk(
-    toys: ModuleType, tmp_path: Path
-) -> None:
+def test_one_process_goes_seed_by_seed_and_tells_each_cell_when_it_is_on_disk(tmp_path: Path) -> None:
     run, log = folder(tmp_path), tmp_path / "log"
     on_disk: list[list[str]] = []
     race(
@@ -111,9 +98,7 @@ def test_one_process_goes_seed_by_seed_and_tells_each_cell_when_it_is_on_disk(
     assert on_disk[0] == ["b-0001"]
 
 
-def test_a_race_is_widened_by_seeds_and_contestants_and_runs_only_what_is_missing(
-    toys: ModuleType, tmp_path: Path
-) -> None:
+def test_a_race_is_widened_by_seeds_and_contestants_and_runs_only_what_is_missing(tmp_path: Path) -> None:
     run, log = folder(tmp_path), tmp_path / "log"
     run_cell = partial(toys.counted, str(log))
     first = race(run_cell, ["a", "b"], [0, 1], jobs=1, folder=run)
@@ -138,7 +123,7 @@ def test_a_race_is_widened_by_seeds_and_contestants_and_runs_only_what_is_missin
     assert len(run.read_cells()) == 9
 
 
-def test_without_a_folder_everything_runs_again(toys: ModuleType, tmp_path: Path) -> None:
+def test_without_a_folder_everything_runs_again(tmp_path: Path) -> None:
     run_cell = partial(toys.counted, str(tmp_path / "log"))
     for _ in range(2):
         race(run_cell, ["a"], [0], jobs=1)
@@ -157,7 +142,6 @@ def test_without_a_folder_everything_runs_again(toys: ModuleType, tmp_path: Path
     ],
 )
 def test_impossible_races_are_refused_before_a_cell_runs(
-    toys: ModuleType,
     tmp_path: Path,
     names: list[str],
     seeds: list[int],
@@ -169,7 +153,7 @@ def test_impossible_races_are_refused_before_a_cell_runs(
     assert not (tmp_path / "log").exists()
 
 
-def test_a_record_of_another_cell_is_refused(toys: ModuleType, tmp_path: Path) -> None:
+def test_a_record_of_another_cell_is_refused(tmp_path: Path) -> None:
     run = folder(tmp_path)
     race(toys.cell, ["a"], [0], jobs=1, folder=run)
     cells = run.path / "cells"
@@ -181,7 +165,7 @@ def test_a_record_of_another_cell_is_refused(toys: ModuleType, tmp_path: Path) -
 # Errors
 
 
-def test_an_error_in_this_process_rises_and_finished_cells_stay(toys: ModuleType, tmp_path: Path) -> None:
+def test_an_error_in_this_process_rises_and_finished_cells_stay(tmp_path: Path) -> None:
     run, log = folder(tmp_path), tmp_path / "log"
     run_cell = partial(toys.failing, str(log))
     with pytest.raises(UserError, match=r"nodes.csv:3: expected a good one, got a bad one"):
@@ -189,7 +173,7 @@ def test_an_error_in_this_process_rises_and_finished_cells_stay(toys: ModuleType
     assert cells_on_disk(run) == ["bad-0000", "good-0000", "good-0001"]
 
 
-def test_an_error_in_a_worker_rises_at_once_and_finished_cells_stay(toys: ModuleType, tmp_path: Path) -> None:
+def test_an_error_in_a_worker_rises_at_once_and_finished_cells_stay(tmp_path: Path) -> None:
     run, log = folder(tmp_path), tmp_path / "log"
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
@@ -201,7 +185,7 @@ def test_an_error_in_a_worker_rises_at_once_and_finished_cells_stay(toys: Module
     assert cells_on_disk(run) == ["bad-0000", "slow-0001"]
 
 
-def test_a_killed_worker_is_a_user_error_and_finished_cells_stay(toys: ModuleType, tmp_path: Path) -> None:
+def test_a_killed_worker_is_a_user_error_and_finished_cells_stay(tmp_path: Path) -> None:
     run = folder(tmp_path)
     race(toys.killed, ["a"], [0], jobs=1, folder=run)
     with pytest.raises(UserError, match=r"a worker process died .*; run again to go on, with fewer --jobs"):
@@ -210,7 +194,7 @@ def test_a_killed_worker_is_a_user_error_and_finished_cells_stay(toys: ModuleTyp
     assert not [key for key in cells_on_disk(run) if key.startswith("victim")]
 
 
-def test_an_error_of_the_listener_ends_the_workers(toys: ModuleType, tmp_path: Path) -> None:
+def test_an_error_of_the_listener_ends_the_workers(tmp_path: Path) -> None:
     def listener(result: dict[str, Any]) -> None:
         raise BrokenPipeError
 
@@ -229,7 +213,7 @@ def test_an_error_of_the_listener_ends_the_workers(toys: ModuleType, tmp_path: P
     assert cells_on_disk(run) == ["good-0000"]
 
 
-def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(toys: ModuleType, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
     run = folder(tmp_path)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -240,7 +224,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(toys: ModuleType, tm
     race(toys.cell, ["a", "b"], [0, 1], jobs=1, folder=run)
 
 
-def test_other_children_of_the_caller_live_on(toys: ModuleType, tmp_path: Path) -> None:
+def test_other_children_of_the_caller_live_on(tmp_path: Path) -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     other.start()
     try:
@@ -252,7 +236,7 @@ def test_other_children_of_the_caller_live_on(toys: ModuleType, tmp_path: Path) 
         other.join()
 
 
-def test_workers_end_when_their_parent_is_killed(toys: ModuleType, tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     # SIGKILL leaves the parent no chance to tell them.
     code = (
         "import sys; from functools import partial; import toy_cells; from layerlab.lab.race import race\n"
