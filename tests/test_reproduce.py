@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -120,7 +121,7 @@ def test_every_experiment_is_a_run_of_its_own(reproduced: Reproduced) -> None:
     assert entries == {"run.json", "report.html", "cora-course", "cora-public"}
     meta = json.loads((reproduced.out / "run.json").read_text(encoding="utf-8"))
     assert meta["command"] == "layerlab reproduce"
-    assert meta["config"] == {"chapters": ["graph"], "seeds": 2}
+    assert (meta["results"]["chapters"], meta["results"]["seeds"]) == (["graph"], 2)
     assert meta["results"] == json.loads(json.dumps(reproduced.summary))
     course = json.loads((reproduced.out / "cora-course" / "run.json").read_text(encoding="utf-8"))
     assert course["command"] == "layerlab graph race cora --models gat,gcn --protocol course --seeds 2"
@@ -183,14 +184,27 @@ def test_a_finished_reproduction_trains_nothing(
     assert page.read_text(encoding="utf-8") == reproduced.page
 
 
+def test_a_quick_look_is_widened_in_its_folder(reproduced: Reproduced, tmp_path: Path) -> None:
+    out = tmp_path / "wider"
+    shutil.copytree(reproduced.out, out)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
+    with quickly():
+        page, summary = reproduce(out, display=Shown(), seeds=3, jobs=1, command=["layerlab", "again"])
+    after = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
+    assert {path: after[path] for path in before} == before
+    assert {path.stem for path in after.keys() - before.keys()} == {
+        "gat-0002",
+        "gcn-0002",
+        "mlp-0002",
+        "sgc-0002",
+    }
+    assert summary["seeds"] == 3
+    text = page.read_text(encoding="utf-8")
+    assert "3 seeds each" in text
+    assert "layerlab again" in text
+
+
 # ------------------------------------------------------------------- refusals
-
-
-def test_other_seeds_need_another_folder(reproduced: Reproduced) -> None:
-    with pytest.raises(
-        UserError, match="seeds is 2 there and 3 here; choose another --out, or remove the folder"
-    ):
-        reproduce(reproduced.out, display=Shown(), seeds=3)
 
 
 def test_what_cannot_be_reproduced_leaves_no_folder(tmp_path: Path) -> None:

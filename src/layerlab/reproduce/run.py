@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -16,6 +17,7 @@ from layerlab.reproduce.chapter import ChapterResult, Display, Options
 
 # Chapter -> module with a function `chapter`; imported when it is run.
 CHAPTERS = {"graph": "layerlab.reproduce.graph"}
+DOCUMENTS = "CSC413, winter 2022: homework 4 and the solutions of assignment 4"
 SEEDS = 20
 QUICK_SEEDS = 3
 
@@ -42,7 +44,7 @@ def reproduce(
         on_chapter: called with the name of each chapter before it runs.
 
     Returns:
-        The page's path, and the findings as JSON: ``{"findings": [...], "hold": n, "refuted": n, "of": n}``.
+        The page's path, and the summary as JSON: ``{"chapters", "seeds", "findings", "hold", "refuted", "of"}``.
 
     Raises:
         UserError: an unknown chapter, too few seeds, or a folder that holds something else.
@@ -52,7 +54,8 @@ def reproduce(
         raise UserError(f"unknown chapter {unknown[0]!r}; expected one of {', '.join(CHAPTERS)}")
     if seeds < 2:
         raise UserError(f"expected at least 2 seeds, got {seeds}: one run has no spread to compare with")
-    run = create_run(out, "reproduce", command, {"chapters": names, "seeds": seeds})
+    # Neither chapters nor seeds: a quick look is widened to the whole in the same folder, its cells kept.
+    run = create_run(out, "reproduce", command, {"documents": DOCUMENTS})
     options = Options(out=run.path, seeds=seeds, jobs=jobs)
     results = {}
     for name in names:
@@ -61,13 +64,16 @@ def reproduce(
         results[name] = import_module(CHAPTERS[name]).chapter(options, display)
     findings = [asdict(finding) for result in results.values() for finding in result.findings]
     summary = {
+        "chapters": names,
+        "seeds": seeds,
         "findings": findings,
         "hold": sum(finding["verdict"] == "holds" for finding in findings),
         "refuted": sum(finding["verdict"] == "refuted" for finding in findings),
         "of": len(findings),
     }
     run.finish(summary)
-    page = _page(results, seeds, {**run.meta, "environment": environment()})
+    made = {"command": shlex.join(command) or run.meta["command"], "environment": environment()}
+    page = _page(results, seeds, {**run.meta, **made})
     return write(page, run.path / "report.html"), summary
 
 
