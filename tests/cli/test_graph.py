@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -102,7 +103,7 @@ def test_run_folders_have_names_by_default(cli: Cli, tmp_path: Path, monkeypatch
     assert cli("graph", "train", CLUB, "--model", "mlp", "--epochs", 1, "--seed", 4).status == 0
     assert (tmp_path / "runs" / "graph_folder-mlp-4" / "run.json").is_file()
     meta = json.loads((tmp_path / "runs" / "graph_folder-mlp-4" / "run.json").read_text(encoding="utf-8"))
-    assert meta["command"] == f"layerlab graph train {CLUB} --model mlp --epochs 1 --seed 4"
+    assert meta["command"] == f"layerlab graph train {shlex.quote(str(CLUB))} --model mlp --epochs 1 --seed 4"
     assert cli("graph", "predict", "runs/graph_folder-mlp-4", CLUB).status == 0
     assert (tmp_path / "predictions.csv").is_file()
 

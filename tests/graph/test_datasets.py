@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import shlex
 import pickle
 import socket
 import sys
@@ -543,7 +544,10 @@ def test_an_interrupted_conversion_leaves_nothing(
 
 def _python(path: Path, script: str) -> str:
     """A program that stands in for this Python when pip is called."""
-    path.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    # Through sh, since a #! line takes no interpreter whose path has a space.
+    path.write_text(
+        f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(script)}\n", encoding="utf-8"
+    )
     path.chmod(0o755)
     return str(path)
 
