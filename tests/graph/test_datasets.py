@@ -6,8 +6,8 @@ import hashlib
 import importlib.util
 import io
 import os
-import shlex
 import pickle
+import shlex
 import socket
 import sys
 import time

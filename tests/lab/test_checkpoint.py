@@ -32,6 +32,8 @@ from layerlab.errors import UserError
 from layerlab.lab.checkpoint import CHECKPOINT_VERSION
 from layerlab.lab.training import FitResult, Schedule, fit
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 # Resuming
 
 

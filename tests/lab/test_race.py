@@ -213,6 +213,7 @@ def test_an_error_of_the_listener_ends_the_workers(tmp_path: Path) -> None:
     assert cells_on_disk(run) == ["good-0000"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
     run = folder(tmp_path)
     started = time.monotonic()

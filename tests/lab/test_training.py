@@ -117,6 +117,19 @@ def test_the_best_epochs_weights_are_restored_and_evaluate_to_its_metrics() -> N
     assert 0 < result.step_seconds * 20 <= 20 * result.seconds
 
 
+def test_frozen_parameters_are_not_counted() -> None:
+    task = Regression()
+    build = task.build
+
+    def frozen() -> nn.Module:
+        model = build()
+        model.get_submodule("0").requires_grad_(False)
+        return model
+
+    task.build = frozen  # type: ignore[method-assign]
+    assert fit(task, Schedule(1)).parameters == 2 * 8 + 8 + 1
+
+
 NAN = math.nan
 
 
