@@ -9,7 +9,8 @@ import sys
 from dataclasses import replace
 
 from layerlab.graph.datasets import load
-from layerlab.graph.experiments import settings_for, train
+from layerlab.graph.experiments import train
+from layerlab.graph.settings import settings_for
 
 GRID = (5e-6, 1.3e-5, 3e-5, 1e-4, 2e-4)
 

@@ -18,22 +18,12 @@ from layerlab.errors import UserError
 from layerlab.graph import experiments, ops
 from layerlab.graph.course import CourseGAT, CourseGCN
 from layerlab.graph.datasets import NodeDataset, Split, load
-from layerlab.graph.experiments import (
-    MODELS,
-    NodeTask,
-    Settings,
-    build_model,
-    cells_of,
-    fingerprint,
-    normalise_rows,
-    parts_for,
-    schedule_for,
-    settings_for,
-    train,
-)
+from layerlab.graph.experiments import cells_of, fingerprint, train
 from layerlab.graph.models import GAT, GCN, MLP, SGC
+from layerlab.graph.settings import MODELS, Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.graph.task import NodeTask, Parts, build_model, normalise_rows, parts_for, schedule_for
 
 CLUB = Path(__file__).parents[2] / "examples" / "graph_folder"
 
@@ -228,7 +218,7 @@ def test_patience_watches_loss_and_accuracy() -> None:
 # ------------------------------------------------------------------ protocols
 
 
-def same(left: experiments.Parts, right: experiments.Parts) -> bool:
+def same(left: Parts, right: Parts) -> bool:
     return all(
         np.array_equal(getattr(left, name), getattr(right, name)) for name in ("train", "validation", "test")
     )

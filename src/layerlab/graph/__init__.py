@@ -37,7 +37,18 @@ _HOMES = {
     "load": "datasets",
     "to_pyg": "interop",
 }
-_MODULES = ("convert", "experiments", "ops", "reference", "runs", "splits", "theorems", *set(_HOMES.values()))
+_MODULES = (
+    "convert",
+    "experiments",
+    "ops",
+    "reference",
+    "runs",
+    "settings",
+    "splits",
+    "task",
+    "theorems",
+    *set(_HOMES.values()),
+)
 
 __all__ = [
     "GAT",

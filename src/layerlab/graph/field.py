@@ -1,8 +1,8 @@
 """Receptive fields: the part of a graph that K layers need in order to compute their output at some nodes.
 
 A two-layer model trained on 140 of Cora's nodes (the public split) reads 1,664 of them and passes 4,478 messages in its
-first layer and 778 in its second, not 13,264 in each. The rest would be computed and thrown away: leaving it out changes
-neither loss nor gradient.
+first layer and 778 in its second, not 13,264 in each. The rest would be computed and thrown away: leaving it out
+changes neither loss nor gradient.
 """
 
 from __future__ import annotations

@@ -16,18 +16,9 @@ from torch import nn
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
-from layerlab.graph.experiments import (
-    MODELS,
-    NodeTask,
-    Settings,
-    build_model,
-    cells_of,
-    fingerprint,
-    normalise_rows,
-    parts_for,
-    schedule_for,
-    settings_for,
-)
+from layerlab.graph.experiments import cells_of, fingerprint
+from layerlab.graph.settings import MODELS, Settings, settings_for
+from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.files import write_atomic
 from layerlab.lab.race import CellResult, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
@@ -78,7 +69,7 @@ def train_run(
 
     Args:
         data: a data set's name or folder.
-        model: a name of `layerlab.graph.experiments.MODELS`.
+        model: a name of `layerlab.graph.settings.MODELS`.
         out: the run folder; a finished run of the same settings is returned as it is, an unfinished one resumed, and
             one whose weights or results are damaged is trained again.
         protocol: "public", "random" or "course"; None takes the data set's own split if it has one.
@@ -123,18 +114,7 @@ def train_run(
         else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
     )
     write_tensors(run.path / WEIGHTS, result.model.state_dict())
-    run.finish(
-        {
-            "metrics": result.metrics,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history),
-            "parameters": result.parameters,
-            "step_seconds": result.step_seconds,
-            "seconds": result.seconds,
-            "curves": {name: [epoch[name] for epoch in result.history] for name in result.history[0]},
-            "weights_sha256": _sha256(run.path / WEIGHTS),
-        }
-    )
+    run.finish({**result.record(), "weights_sha256": _sha256(run.path / WEIGHTS)})
     checkpoint.unlink(missing_ok=True)
     return run
 
@@ -269,7 +249,7 @@ def race_run(
 
     Args:
         data: a data set's name or folder.
-        models: names of `layerlab.graph.experiments.MODELS`.
+        models: names of `layerlab.graph.settings.MODELS`.
         seeds: the same for every model. Under "random" and "course" a seed also draws the split.
         out: the run folder.
         protocol: as for `train_run`.

@@ -98,6 +98,18 @@ class FitResult:
     seconds: float
     parameters: int
 
+    def record(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON; curves by metric, to six decimals."""
+        return {
+            "metrics": self.metrics,
+            "best_epoch": self.best_epoch,
+            "epochs": len(self.history),
+            "parameters": self.parameters,
+            "step_seconds": self.step_seconds,
+            "seconds": self.seconds,
+            "curves": {name: [round(epoch[name], 6) for epoch in self.history] for name in self.history[0]},
+        }
+
 
 def stream_seed(*parts: int) -> int:
     """A 64-bit seed that mixes non-negative integers: nearby inputs give unrelated streams.

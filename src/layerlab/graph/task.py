@@ -1,0 +1,187 @@
+"""Node classification as `layerlab.lab.training` wants it: the model, the split, the loss and the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from layerlab.errors import UserError
+from layerlab.graph import course
+from layerlab.graph.field import receptive_field
+from layerlab.graph.layers import GraphLike, neighbourhoods
+from layerlab.graph.models import GAT, GCN, MLP, SGC
+from layerlab.graph.node_data import NodeDataset
+from layerlab.graph.settings import PROTOCOLS, Settings
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.splits import course_split, random_split
+from layerlab.lab.training import Schedule
+
+
+def build_model(settings: Settings, features: int, classes: int) -> nn.Module:
+    """The model that settings describe, with weights drawn from torch's generator."""
+    s = settings
+    if s.course and s.model in ("gcn", "gat"):
+        if s.model == "gcn":
+            return course.CourseGCN(features, s.hidden, classes, dropout=s.dropout)
+        return course.CourseGAT(features, s.hidden, classes, heads=s.heads, dropout=s.dropout)
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "gcn": lambda: GCN(features, s.hidden, classes, layers=s.layers, dropout=s.dropout),
+        "gat": lambda: GAT(
+            features,
+            s.hidden,
+            classes,
+            heads=s.heads,
+            out_heads=s.out_heads,
+            layers=s.layers,
+            dropout=s.dropout,
+        ),
+        "sgc": lambda: SGC(features, classes, steps=s.steps),
+        "mlp": lambda: MLP(features, s.hidden, classes, layers=s.layers, dropout=s.dropout),
+    }
+    return builders[s.model]()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Node positions of a run: what trains, what chooses, what is reported."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def parts_for(dataset: NodeDataset, protocol: str, seed: int) -> Parts:
+    """The nodes of each part under a protocol.
+
+    "public" is the data set's own split whatever the seed; "random" a stratified 60/20/20 split a seed; "course"
+    140 random training nodes a seed, with all others for validation *and* test, as the course does.
+
+    Nodes whose label is unknown are in no part.
+
+    Raises:
+        UserError: the data set has no split of its own, too few labelled nodes, or a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"expected a seed >= 0, got {seed}")
+    if protocol == "public":
+        if dataset.split is None:
+            raise UserError(
+                f"{dataset.name} has no split of its own; use --protocol random, or add a split column to nodes.csv"
+            )
+        return Parts(dataset.split.train, dataset.split.validation, dataset.split.test)
+    if protocol == "random":
+        split = random_split(dataset.labels, seed)
+        return Parts(split.train, split.validation, split.test)
+    if protocol == "course":
+        labelled = np.flatnonzero(dataset.labels >= 0)
+        if len(labelled) <= 140:
+            raise UserError(
+                f"the course protocol trains on 140 nodes, {dataset.name} has {len(labelled)} labelled ones; "
+                "use --protocol random"
+            )
+        chosen = course_split(len(labelled), seed)
+        rest = labelled[chosen.rest]
+        return Parts(labelled[chosen.train], rest, rest)
+    raise UserError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
+
+
+def normalise_rows(features: SparseMatrix) -> SparseMatrix:
+    """Each row divided by the sum of its absolute values; rows of zeros stay.
+
+    >>> normalise_rows(SparseMatrix.from_dense(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))).to_dense().tolist()
+    [[0.25, 0.75], [0.0, 0.0]]
+    """
+    # numpy adds one by one, whatever the number of threads.
+    sizes = np.abs(features.values.double().numpy())
+    sums = torch.from_numpy(np.bincount(features.row.numpy(), weights=sizes, minlength=features.shape[0]))
+    scale = torch.where(sums > 0, 1.0 / sums, torch.zeros_like(sums))
+    values = features.values.double() * scale.index_select(0, features.row)
+    return features.with_values(values.to(features.dtype))
+
+
+class NodeTask:
+    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it.
+
+    Only the receptive field of the nodes in question is computed: the same loss and gradients as on the whole graph.
+    """
+
+    def __init__(self, dataset: NodeDataset, parts: Parts, settings: Settings) -> None:
+        self.settings = settings
+        self.dataset = dataset
+        self.features = normalise_rows(dataset.features)
+        self.labels = torch.from_numpy(dataset.labels.copy())
+        self.parts = {
+            name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")
+        }
+        if not len(parts.train) or not len(parts.validation):
+            empty = "validation" if len(parts.train) else "training"
+            raise UserError(
+                f"{dataset.name} has no {empty} nodes under this protocol; name some in the column split of nodes.csv, "
+                "or label more nodes"
+            )
+        # Validation and test may be the same nodes (the course protocol): each is computed once.
+        self.evaluated = torch.cat([self.parts["validation"], self.parts["test"]]).unique()
+        self._reads: dict[str, tuple[Tensor | SparseMatrix, GraphLike | None]] = {}
+
+    def build(self) -> nn.Module:
+        model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
+        if isinstance(model, SGC):
+            # Propagation does not depend on the weights: once is enough.
+            propagated = model.precompute(self.features, self.dataset.graph)
+        for purpose, nodes in (("train", self.parts["train"]), ("evaluate", self.evaluated)):
+            if isinstance(model, SGC):
+                self._reads[purpose] = (propagated.index_select(0, nodes), None)
+            elif isinstance(model, MLP):
+                self._reads[purpose] = (self.features.rows(nodes), None)
+            else:
+                attends = isinstance(model, (GAT, course.CourseGAT))
+                graph = self.dataset.graph
+                operator = neighbourhoods(graph) if attends else graph.normalized_adjacency()
+                field = receptive_field(operator, nodes, self.settings.layers)
+                self._reads[purpose] = (self.features.rows(field.inputs), field.operators)
+        return model
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        parameters = list(model.parameters())
+        decaying = model if self.settings.decay_all else cast(nn.Module, model.first_layer)
+        decay_ids = {id(p) for p in decaying.parameters()}
+        groups = [
+            {
+                "params": [p for p in parameters if id(p) in decay_ids],
+                "weight_decay": self.settings.weight_decay,
+            },
+            {"params": [p for p in parameters if id(p) not in decay_ids], "weight_decay": 0.0},
+        ]
+        return torch.optim.Adam(
+            [group for group in groups if group["params"]], lr=self.settings.learning_rate, fused=True
+        )
+
+    def batches(self, epoch: int) -> Iterable[Tensor]:
+        return [self.labels[self.parts["train"]]]
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(*self._reads["train"]), batch)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        logits = model(*self._reads["evaluate"])
+        metrics = {}
+        for name in ("validation", "test"):
+            nodes = self.parts[name]
+            if len(nodes):
+                part = logits.index_select(0, torch.searchsorted(self.evaluated, nodes))
+                labels = self.labels[nodes]
+                metrics[f"{name}_loss"] = float(nn.functional.cross_entropy(part, labels))
+                metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
+        return metrics
+
+
+def schedule_for(settings: Settings) -> Schedule:
+    """Epochs, monitor and patience; patience watches validation loss and accuracy both, as the GAT paper does."""
+    watch = ("validation_loss", "validation_accuracy") if settings.patience is not None else ()
+    return Schedule(settings.epochs, settings.monitor, settings.patience, watch)
