@@ -213,6 +213,16 @@ def test_checkpoints_are_written_no_more_often_than_asked(tmp_path: Path) -> Non
     assert epochs == list(range(1, EPOCHS))
 
 
+def test_the_clock_starts_anew_with_each_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, epochs = Scripted(*[{"a": 1.0}] * 8), []
+    monkeypatch.setattr("layerlab.lab.training.time.monotonic", lambda: 4.0 * task.epoch)
+    monkeypatch.setattr(
+        "layerlab.lab.training.save_checkpoint", lambda *arguments: epochs.append(arguments[-1].epoch)
+    )
+    fit(task, Schedule(8), checkpoint=tmp_path / "c", every_seconds=10)
+    assert epochs == [3, 6]
+
+
 # Foreign, damaged and hostile checkpoints
 
 
@@ -350,6 +360,8 @@ HOSTILE_PROGRESS: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
     "history of strings": progress(history=[{"loss": "x"}] * 4),
     "history too short": progress(history=[{"loss": 1.0}] * 3),
     "history an object": progress(history={"0": 1, "1": 1, "2": 1, "3": 1}),
+    "history a string": progress(history="four"),
+    "step times a string": progress(step_times="four"),
     "step times of null": progress(step_times=[None] * 4),
     "step times too many": progress(step_times=[0.1] * 5),
     "seconds a string": progress(seconds="0"),
@@ -389,6 +401,7 @@ HOSTILE_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]
         without("", **{"optimizer.1.exp_avg": torch.ones(9)}),
         "1.exp_avg' has the shape .9,",
     ),
+    "a slot too short": (without("", **{"optimizer.1.exp_avg": torch.ones(4)}), "has the shape .4,"),
     "a slot too deep": (without("", **{"optimizer.1.exp_avg": torch.ones(1, 8)}), "has the shape .1, 8"),
 }
 

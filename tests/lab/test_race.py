@@ -221,7 +221,6 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> N
         race(toys.interrupting, ["a", "b"], [0, 1], jobs=2, folder=run)
     assert time.monotonic() - started < 30
     assert set(cells_on_disk(run)) <= {"a-0000", "b-0000"}
-    # Its own Ctrl-C did not end the worker: the parent decides.
     race(toys.cell, ["a", "b"], [0, 1], jobs=1, folder=run)
 
 

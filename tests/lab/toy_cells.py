@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -32,7 +33,9 @@ def counted(file: str, name: str, seed: int) -> dict[str, Any]:
 
 
 def backwards(name: str, seed: int) -> dict[str, Any]:
-    """`cell`; the first seeds come last."""
+    """`cell`; the first seeds come last, and a worker gets the Ctrl-C that its parent has not heard of (yet)."""
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.3 / (1 + seed))
     return cell(name, seed)
 

@@ -124,8 +124,6 @@ def _read_progress(text: str) -> Progress:
         all(isinstance(count, int) for count in counts)
         and 1 <= progress.best_epoch <= progress.epoch
         and 0 <= progress.waited <= progress.epoch
-        and isinstance(progress.history, list)
-        and isinstance(progress.step_times, list)
         and len(progress.history) == len(progress.step_times) == progress.epoch
         and all(isinstance(record, dict) for record in (progress.records, *progress.history))
         and all(_numbers(record.values()) for record in (progress.records, *progress.history))
