@@ -221,9 +221,10 @@ def test_impossible_schedules_are_refused(arguments: dict[str, Any], message: st
         Schedule(**arguments)
 
 
-def test_a_negative_seed_is_refused() -> None:
-    with pytest.raises(UserError, match="seed >= 0, got -1"):
-        fit(Regression(), BY_LOSS, seed=-1)
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(UserError, match=f"from 0 to 4,294,967,295, got {seed}"):
+        fit(Regression(), BY_LOSS, seed=seed)
 
 
 @pytest.mark.parametrize("schedule", [Schedule(2, "nonsense"), Schedule(2, "loss", 1, ("nonsense",))])

@@ -146,7 +146,7 @@ def fit(
     Args:
         task: model, optimizer, batches, loss and evaluation.
         schedule: epochs, patience and monitor.
-        seed: of the initial weights and of every epoch's draws; non-negative.
+        seed: of the initial weights and of every epoch's draws, from 0 to 2**32 - 1.
         checkpoint: a file to resume from if it exists, written every ``every_seconds`` and when interrupted
             (the first Ctrl-C ends training after the epoch, the second at once). The caller removes it once the
             result is safe.
@@ -164,8 +164,9 @@ def fit(
             the checkpoint is damaged, belongs to another run or cannot be written.
         KeyboardInterrupt: Ctrl-C; with a checkpoint, the epochs so far are in it.
     """
-    if seed < 0:
-        raise UserError(f"expected a seed >= 0, got {seed}")
+    # numpy mixes seeds in words of 32 bits: a longer one could draw what another seed and epoch draw.
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected a seed from 0 to 4,294,967,295, got {seed}")
     identity = json.dumps(
         {"seed": int(seed), "schedule": asdict(schedule), "config": dict(config or {})}, sort_keys=True
     )
