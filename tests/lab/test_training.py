@@ -190,6 +190,33 @@ def test_watched_metrics_extend_patience_but_do_not_choose() -> None:
     assert (len(other.history), other.best_epoch) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "best"),
+    [
+        ([0.5, 0.7, 0.7, 0.7], [0.9, 0.8, 0.6, 0.7], 3),
+        ([0.5, 0.7, 0.7, 0.6], [0.9, 0.8, 0.8, 0.1], 2),
+        ([0.7, 0.8, 0.8, 0.8], [0.1, 0.5, 0.6, NAN], 2),
+        ([0.5, 0.5, 0.9, 0.9], [0.9, 0.1, 0.8, 0.2], 4),
+    ],
+)
+def test_ties_on_the_monitor_go_to_the_tie_break(
+    accuracies: list[float], losses: list[float], best: int, tmp_path: Path
+) -> None:
+    metrics = [{"accuracy": a, "b_loss": b} for a, b in zip(accuracies, losses, strict=True)]
+    schedule = Schedule(4, "accuracy", tie_break="b_loss")
+    result = fit(Scripted(*metrics), schedule)
+    assert (result.best_epoch, weight(result)) == (best, best)
+    assert (
+        fit(Scripted(*metrics), Schedule(4, "accuracy")).best_epoch == accuracies.index(max(accuracies)) + 1
+    )
+
+
+def test_the_tie_break_does_not_extend_patience() -> None:
+    metrics = [{"accuracy": 0.5, "b_loss": 1.0 - epoch / 10} for epoch in range(6)]
+    result = fit(Scripted(*metrics), Schedule(6, "accuracy", 2, tie_break="b_loss"))
+    assert (len(result.history), result.best_epoch) == (3, 3)
+
+
 def test_metrics_may_be_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
     task = Scripted({"accuracy": np.float32(0.5)}, {"accuracy": torch.tensor(0.25)})  # type: ignore[dict-item]
     result = fit(task, Schedule(2, "accuracy"), checkpoint=tmp_path / "c", every_seconds=0)
@@ -214,6 +241,7 @@ def test_the_training_loss_is_the_mean_over_batches() -> None:
         ({"epochs": 0}, "epochs >= 1, got 0"),
         ({"epochs": 5, "monitor": "a", "patience": 0}, "patience >= 1, got 0"),
         ({"epochs": 5, "patience": 3}, "patience needs a monitor"),
+        ({"epochs": 5, "tie_break": "b"}, "tie_break needs a monitor"),
     ],
 )
 def test_impossible_schedules_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -182,6 +182,11 @@ class NodeTask:
 
 
 def schedule_for(settings: Settings) -> Schedule:
-    """Epochs, monitor and patience; patience watches validation loss and accuracy both, as the GAT paper does."""
+    """Epochs, monitor and patience.
+
+    Patience watches validation loss and accuracy both, as the GAT paper does; between epochs of equal validation
+    accuracy the one of lower validation loss is kept.
+    """
     watch = ("validation_loss", "validation_accuracy") if settings.patience is not None else ()
-    return Schedule(settings.epochs, settings.monitor, settings.patience, watch)
+    tie_break = "validation_loss" if settings.monitor == "validation_accuracy" else None
+    return Schedule(settings.epochs, settings.monitor, settings.patience, watch, tie_break)

@@ -57,6 +57,8 @@ class Schedule:
         epochs: at most this many.
         monitor: metric that decides which epoch is best: names that end in ``loss`` are minimised, others
             maximised. Ties go to the earlier epoch; NaN is never better. None keeps the last epoch.
+        tie_break: metric that decides between epochs that tie on the monitor. An accuracy on 500 nodes has 501
+            values, so ties are common, and the first of them is often an epoch of luck.
         patience: stop when none of the ``watch`` metrics has reached a new best for this many epochs; None never
             stops.
         watch: metrics that reset the patience; the monitor alone when empty.
@@ -66,6 +68,7 @@ class Schedule:
     monitor: str | None = None
     patience: int | None = None
     watch: tuple[str, ...] = ()
+    tie_break: str | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -74,6 +77,8 @@ class Schedule:
             raise UserError(f"expected patience >= 1, got {self.patience}")
         if self.patience is not None and self.monitor is None:
             raise UserError("patience needs a monitor: name the metric that has to improve")
+        if self.tie_break is not None and self.monitor is None:
+            raise UserError("tie_break needs a monitor: name the metric that decides first")
 
 
 @dataclass
@@ -303,14 +308,21 @@ def _judge(schedule: Schedule, state: Progress, metrics: dict[str, float]) -> bo
         return True
     watched = schedule.watch or (schedule.monitor,)
     improved: set[str] = set()
-    for name in dict.fromkeys((schedule.monitor, *watched)):
+    named = (schedule.monitor, *watched, schedule.tie_break)
+    for name in dict.fromkeys(name for name in named if name is not None):
         if name not in metrics:
             raise UserError(f"the monitored metric {name!r} is not among {sorted(metrics)}")
         if _better(name, metrics[name], state.records.get(name)):
             state.records[name] = metrics[name]
             improved.add(name)
     state.waited = 0 if improved & set(watched) else state.waited + 1
-    return schedule.monitor in improved or state.best_epoch == 0
+    if schedule.monitor in improved or state.best_epoch == 0:
+        return True
+    if schedule.tie_break is None:
+        return False
+    kept = state.history[state.best_epoch - 1]
+    tied = metrics[schedule.monitor] == kept[schedule.monitor]
+    return tied and _better(schedule.tie_break, metrics[schedule.tie_break], kept[schedule.tie_break])
 
 
 def _exhausted(schedule: Schedule, state: Progress) -> bool:
