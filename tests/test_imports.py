@@ -28,13 +28,15 @@ ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
 # functions may point back: `Graph.from_csv` hands over to `convert`, which builds a `Graph`.)
 GRAPH_ORDER = {
     "sparse": 0,
+    "kernels": 0,
     "structure": 1,
     "convert": 2,
     "ops": 2,
+    "attention": 3,
     "datasets": 3,
-    "layers": 3,
-    "models": 4,
-    "experiments": 5,
+    "layers": 4,
+    "models": 5,
+    "experiments": 6,
 }
 
 

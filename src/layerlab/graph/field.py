@@ -48,7 +48,7 @@ def receptive_field(operator: SparseMatrix, nodes: Tensor, depth: int) -> Field:
     size = operator.shape[0]
     if operator.shape != (size, size):
         raise UserError(f"expected a square operator, got {operator}")
-    if nodes.ndim != 1 or len(nodes) and (int(nodes.min()) < 0 or int(nodes.max()) >= size):
+    if nodes.ndim != 1 or (len(nodes) and (int(nodes.min()) < 0 or int(nodes.max()) >= size)):
         raise UserError(f"expected a list of nodes in 0 ... {size - 1}")
     if len(nodes.unique()) < len(nodes):
         raise UserError("expected every node once")
