@@ -27,7 +27,8 @@ GraphLike: TypeAlias = Graph | SparseMatrix | Sequence[SparseMatrix]
 def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops: bool = True) -> SparseMatrix:
     """The propagation operator for ``x``: the normalised adjacency in x's dtype, on x's device."""
     if isinstance(graph, Graph):
-        operator = graph.normalized_adjacency(self_loops=self_loops, dtype=x.dtype).to(device=x.device)
+        operator = graph.normalized_adjacency(self_loops=self_loops, dtype=x.dtype)
+        operator = operator if operator.device == x.device else operator.to(device=x.device)
     elif isinstance(graph, SparseMatrix):
         operator = graph
     else:

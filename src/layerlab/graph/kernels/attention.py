@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from layerlab.graph.kernels import operators, threads
-from layerlab.graph.kernels.operators import array, below_autograd, check, check_numbers, check_pattern, law
+from layerlab.graph.kernels.operators import array, check, check_numbers, check_pattern, law
 
 _ops: Any = torch.ops.layerlab
 
@@ -184,6 +185,8 @@ def _attention_backward(
 
 
 class _AttentionFunction(torch.autograd.Function):
+    call: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -203,15 +206,14 @@ class _AttentionFunction(torch.autograd.Function):
         p: float,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pattern = (crow, col, transposed_crow, transposed_col, order)
-        with below_autograd():
-            out, *saved = _ops.attention.default(
-                z, target, source, bias, *pattern, heads, longest, slope, seed, p
-            )
-        ctx.mark_non_differentiable(*saved)
+        out, alpha, to_row, to_entry = _AttentionFunction.call(
+            z, target, source, bias, *pattern, heads, longest, slope, seed, p
+        )
+        ctx.mark_non_differentiable(alpha, to_row, to_entry)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(z, target, source, *saved, *pattern, seed)
+        ctx.save_for_backward(z, target, source, alpha, to_row, to_entry, *pattern, seed)
         ctx.heads, ctx.longest, ctx.slope, ctx.p = heads, longest, slope, p
-        return out, *saved
+        return out, alpha, to_row, to_entry
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
