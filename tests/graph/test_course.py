@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerlab.graph import ops, reference
+from layerlab.graph import kernels, ops, reference
 from layerlab.graph.course import CourseGAT, CourseGCN
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
@@ -166,7 +166,8 @@ def test_gat_drops_features_and_coefficients(
 ) -> None:
     features = as_sparse(x)
     model = CourseGAT(FEATURES, 2, CLASSES, heads=4, dropout=0.5).double()
-    model.train()(features, graph)
+    with kernels.disabled():  # the kernels drop coefficients where nobody can look on
+        model.train()(features, graph)
     arcs = 2 * graph.num_edges + NODES
     assert dropped == [((features.nnz,), 0.5), ((arcs, 4), 0.5), ((NODES, 8), 0.5), ((arcs, 1), 0.5)]
     model.eval()(features, graph)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.graph import ops
+from layerlab.graph.attention import attend, coefficients_of
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -26,7 +27,8 @@ GraphLike: TypeAlias = Graph | SparseMatrix | Sequence[SparseMatrix]
 def _operator(graph: Graph | SparseMatrix, x: Tensor | SparseMatrix, self_loops: bool = True) -> SparseMatrix:
     """The propagation operator for ``x``: the normalised adjacency in x's dtype, on x's device."""
     if isinstance(graph, Graph):
-        operator = graph.normalized_adjacency(self_loops=self_loops, dtype=x.dtype).to(device=x.device)
+        operator = graph.normalized_adjacency(self_loops=self_loops, dtype=x.dtype)
+        operator = operator if operator.device == x.device else operator.to(device=x.device)
     elif isinstance(graph, SparseMatrix):
         operator = graph
     else:
@@ -107,8 +109,7 @@ class GCNConv(nn.Module):
     def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
         _check_features(x, self.in_features)
         operator = _operator(graph, x, self.self_loops)
-        out = ops.spmm(operator, ops.linear(x, self.weight))
-        return out if self.bias is None else out + self.bias
+        return ops.spmm(operator, ops.linear(x, self.weight), self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, self_loops={self.self_loops}"
@@ -201,27 +202,25 @@ class GATConv(nn.Module):
             graph = neighbourhoods(graph, x.dtype).to(device=x.device)
         pattern = _operator(graph, x).pattern
         z = ops.linear(x, self.weight)
-        to_target, to_source = self._node_scores(z)
-        # Of a rectangular operator, the receiving nodes are the first of the sending ones.
-        scores = ops.edge_sum(pattern, to_target[: pattern.shape[0]], to_source)
-        coefficients = ops.edge_softmax(pattern, nn.functional.leaky_relu(scores, self.negative_slope))
-        kept = ops.dropout(coefficients, self.dropout, self.training)
-        out = ops.attention_aggregate(pattern, kept, z.view(-1, self.heads, self.out_features))
-        out = out.flatten(1) if self.concat else out.mean(1)
-        out = out if self.bias is None else out + self.bias
-        if return_attention:
-            return out, Attention(pattern.col.long(), pattern.row.long(), coefficients)
-        return out
-
-    def _node_scores(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``a_target . z`` and ``a_source . z`` of every node and head, ``(n, heads)`` each, as one product."""
-        both = torch.stack([self.att_target, self.att_source])  # (2, vectors, out)
-        both = both.expand(2, self.heads, self.out_features)
-        # Block-diagonal in the heads: entry ((h, f), (s, h')) is a_s[h, f] where h = h'.
-        spread = torch.diag_embed(both.permute(2, 0, 1)).permute(2, 0, 1, 3)
-        scores = z @ spread.reshape(self.heads * self.out_features, 2 * self.heads)
-        to_target, to_source = scores.split(self.heads, dim=1)
-        return to_target, to_source
+        vectors = (self.att_target, self.att_source)
+        # The mean of one head is that head.
+        flat = self.concat or self.heads == 1
+        out = attend(
+            *(pattern, z, *vectors, self.bias if flat else None),
+            heads=self.heads,
+            negative_slope=self.negative_slope,
+            p=self.dropout,
+            training=self.training,
+        )
+        if not flat:
+            out = out.view(-1, self.heads, self.out_features).mean(1)
+            out = out if self.bias is None else out + self.bias
+        if not return_attention:
+            return out
+        coefficients = coefficients_of(
+            pattern, z, *vectors, heads=self.heads, negative_slope=self.negative_slope
+        )
+        return out, Attention(pattern.col.long(), pattern.row.long(), coefficients)
 
     def extra_repr(self) -> str:
         return (

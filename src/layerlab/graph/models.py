@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
@@ -23,6 +22,15 @@ from layerlab.graph.structure import Graph
 def _check_depth(layers: int) -> None:
     if layers < 1:
         raise UserError(f"expected layers >= 1, got {layers}")
+
+
+def _dropped(
+    x: Tensor | SparseMatrix, activation: Literal["relu", "elu"] | None, p: float, training: bool
+) -> Tensor | SparseMatrix:
+    """What the next layer reads: features after dropout, or hidden numbers after activation and dropout."""
+    if activation is None or isinstance(x, SparseMatrix):
+        return ops.feature_dropout(x, p, training)
+    return ops.activation_dropout(x, activation, p, training)
 
 
 class GCN(nn.Module):
@@ -54,8 +62,7 @@ class GCN(nn.Module):
         for position, (conv, operator) in enumerate(
             zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
         ):
-            x = torch.relu(x) if position else x  # type: ignore[arg-type]
-            x = conv(ops.feature_dropout(x, self.dropout, self.training), operator)
+            x = conv(_dropped(x, "relu" if position else None, self.dropout, self.training), operator)
         return x  # type: ignore[return-value]
 
 
@@ -102,8 +109,7 @@ class GAT(nn.Module):
         for position, (conv, operator) in enumerate(
             zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
         ):
-            x = nn.functional.elu(x) if position else x  # type: ignore[arg-type]
-            x = conv(ops.feature_dropout(x, self.dropout, self.training), operator)
+            x = conv(_dropped(x, "elu" if position else None, self.dropout, self.training), operator)
         return x  # type: ignore[return-value]
 
 
@@ -162,6 +168,6 @@ class MLP(nn.Module):
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike | None = None) -> Tensor:
         """``graph`` is accepted, so that every model is called alike, and ignored."""
         for position, linear in enumerate(cast(Iterable[nn.Linear], self.linears)):
-            x = torch.relu(x) if position else x  # type: ignore[arg-type]
-            x = ops.linear(ops.feature_dropout(x, self.dropout, self.training), linear.weight, linear.bias)
+            x = _dropped(x, "relu" if position else None, self.dropout, self.training)
+            x = ops.linear(x, linear.weight, linear.bias)
         return x  # type: ignore[return-value]

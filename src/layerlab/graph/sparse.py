@@ -64,6 +64,32 @@ class Pattern:
         return torch.repeat_interleave(rows, counts, output_size=self.nnz)
 
     @cached_property
+    def longest(self) -> int:
+        """Entries of the longest row."""
+        return int((self.crow[1:] - self.crow[:-1]).max()) if self.shape[0] else 0
+
+    @cached_property
+    def trusted(self) -> bool:
+        """True; looks once whether offsets and columns are in range, since kernels index memory unchecked.
+
+        Raises:
+            UserError: they are not.
+        """
+        rows, columns = self.shape
+        fits = self.crow.shape == (rows + 1,) and self.col.ndim == 1
+        if fits and rows:
+            fits = int(self.crow[0]) == 0 and int(self.crow[-1]) == self.nnz
+            fits = fits and bool((self.crow[1:] >= self.crow[:-1]).all())
+        if fits and self.nnz:
+            fits = rows > 0 and int(self.col.min()) >= 0 and int(self.col.max()) < columns
+        if not fits:
+            raise UserError(
+                f"expected row offsets from 0 to {self.nnz} and columns in 0 ... {columns - 1} for a sparse matrix "
+                f"of {rows} x {columns}; build it with SparseMatrix.from_scipy"
+            )
+        return True
+
+    @cached_property
     def row_summing(self) -> Pattern:
         """The ``(rows, nnz)`` pattern whose all-ones matrix sums the entries of each row of a ``(nnz, d)`` tensor."""
         entries = torch.arange(self.nnz, dtype=self.crow.dtype, device=self.crow.device)
@@ -151,6 +177,7 @@ class SparseMatrix:
             raise UserError(f"expected floating-point values, got {values.dtype}; convert them with .float()")
         self.pattern = pattern
         self.values = values
+        self._transposed: tuple[int, Tensor] | None = None
 
     @classmethod
     def from_scipy(cls, matrix: Any, dtype: torch.dtype = torch.float32) -> SparseMatrix:
@@ -218,8 +245,19 @@ class SparseMatrix:
 
     def transpose(self) -> SparseMatrix:
         """The transposed matrix. The pattern is transposed once; the values follow it, gradients included."""
-        pattern, order = self.pattern.transposed()
-        return SparseMatrix(pattern, self.values.index_select(0, order))
+        pattern, _ = self.pattern.transposed()
+        return SparseMatrix(pattern, self.transposed_values())
+
+    def transposed_values(self) -> Tensor:
+        """The values in the order of the transposed pattern; kept while they are constant."""
+        order = self.pattern.transposed()[1]
+        if self.values.requires_grad or torch.compiler.is_compiling():
+            return self.values.index_select(0, order)
+        # In-place changes raise a tensor's version, so what is kept cannot go stale.
+        version = self.values._version
+        if self._transposed is None or self._transposed[0] != version:
+            self._transposed = (version, self.values.index_select(0, order))
+        return self._transposed[1]
 
     def rows(self, index: Tensor) -> SparseMatrix:
         """The given rows, in the given order, as a new matrix; differentiable in the values.

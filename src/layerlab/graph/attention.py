@@ -1,0 +1,96 @@
+"""Additive attention over a pattern: the fused kernel where it serves, elsewhere the plain operators."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from layerlab.errors import UserError
+from layerlab.graph import kernels, ops
+from layerlab.graph.kernels import attention as operator
+from layerlab.graph.sparse import Pattern, SparseMatrix
+
+
+def attend(
+    matrix: SparseMatrix | Pattern,
+    z: Tensor,
+    target: Tensor,
+    source: Tensor,
+    bias: Tensor | None = None,
+    *,
+    heads: int,
+    negative_slope: float = 0.2,
+    p: float = 0.0,
+    training: bool = False,
+) -> Tensor:
+    """Additive attention over a pattern: scores, softmax, dropout and aggregation, plus bias.
+
+    ``out[i, h] = sum over e of row i of drop(a[e, h]) z[col[e], h]``, where ``a`` is the softmax over the row of
+    ``LeakyReLU(target[h] . z[i, h] + source[h] . z[col[e], h])``. Of a rectangular pattern, rows are the first of its
+    columns.
+    Reference: Veličković et al., Graph Attention Networks, ICLR 2018, equations 1 to 4.
+
+    Args:
+        matrix: the pattern, ``(n, m)``, n <= m.
+        z: ``(m, heads * F)``.
+        target: ``(heads, F)``, or ``(1, F)`` for one vector that serves all heads; the receiving node's part.
+        source: likewise, the sending node's part.
+        bias: ``(heads * F,)`` or None.
+        heads: number of heads.
+        negative_slope: of the LeakyReLU.
+        p: probability of dropping a coefficient; drawn from torch's generator, by one seed.
+        training: whether to drop.
+
+    Returns:
+        ``(n, heads * F)``.
+
+    Raises:
+        UserError: shapes do not fit, or p is not in [0, 1).
+
+    >>> m = SparseMatrix.from_dense(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    >>> zero = torch.zeros(1, 1)
+    >>> attend(m, torch.tensor([[2.0], [4.0]]), zero, zero, heads=1).flatten().tolist()
+    [3.0, 4.0]
+    """
+    pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    rows, columns = pattern.shape
+    if z.ndim != 2 or len(z) != columns or rows > columns or z.shape[1] != heads * target.shape[1]:
+        raise UserError(
+            f"expected z of shape ({columns}, {heads} * {target.shape[1]}) for a {rows} x {columns} pattern, "
+            f"got {tuple(z.shape)}"
+        )
+    p = ops.probability(p, training)
+    if not (kernels.serve(z, target, source, bias) and pattern.trusted):
+        coefficients = coefficients_of(pattern, z, target, source, heads=heads, negative_slope=negative_slope)
+        dropped = ops.dropout(coefficients, p, training)
+        out = ops.attention_aggregate(pattern, dropped, z.view(columns, heads, -1)).flatten(1)
+        return out if bias is None else out + bias
+    transposed: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
+    if torch.is_grad_enabled():
+        other, order = pattern.transposed()
+        transposed = (other.crow, other.col, order)
+    seed = ops.new_seed() if p else None
+    return operator.attention(
+        *(z, target, source, bias, pattern.crow, pattern.col, *transposed),
+        *(heads, pattern.longest, negative_slope, seed, p),
+    )[0]
+
+
+def coefficients_of(
+    matrix: SparseMatrix | Pattern,
+    z: Tensor,
+    target: Tensor,
+    source: Tensor,
+    *,
+    heads: int,
+    negative_slope: float = 0.2,
+) -> Tensor:
+    """The coefficients of `attend` before dropout, ``(nnz, heads)``; differentiable."""
+    pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    both = torch.stack([target, source]).expand(2, heads, -1)
+    # Block-diagonal in the heads: entry ((h, f), (s, h')) is a_s[h, f] where h = h'. One product for all scores.
+    spread = torch.diag_embed(both.permute(2, 0, 1)).permute(2, 0, 1, 3)
+    to_target, to_source = (z @ spread.reshape(z.shape[1], 2 * heads)).split(heads, dim=1)
+    # Of a rectangular pattern, the receiving nodes are the first of the sending ones.
+    scores = ops.edge_sum(pattern, to_target[: pattern.shape[0]], to_source)
+    return ops.edge_softmax(pattern, torch.nn.functional.leaky_relu(scores, negative_slope))

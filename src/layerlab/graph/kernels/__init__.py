@@ -1,0 +1,32 @@
+"""Fused CPU kernels behind `layerlab.graph.ops`, and the switch that tests and comparisons turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_enabled = True
+
+
+def serve(*tensors: Tensor | None) -> bool:
+    """Whether the kernels are on and take these tensors: float32 or float64 on the CPU."""
+    if not _enabled:
+        return False
+    for t in tensors:
+        if t is not None and not (t.is_cpu and (t.dtype is torch.float32 or t.dtype is torch.float64)):
+            return False
+    return True
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """The pure-torch path inside the block, on any device: the kernels' slow twin."""
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before

@@ -1,0 +1,115 @@
+"""Rows dealt to threads: parts of equal work, run by the caller and by threads that wait for work.
+
+Kernels release the interpreter's lock, so ordinary threads do. There are as many parts as torch has threads
+(``torch.set_num_threads``); small work stays with the caller, since waking a thread takes about 20 microseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+# Multiply-adds below which a second thread does not pay.
+SMALL = 1 << 19
+# Rows end on multiples of this, so that threads do not write to the same cache line.
+_ALIGNED = 16
+
+
+class _Task:
+    """A call that another thread makes."""
+
+    def __init__(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+        self.function, self.arguments = function, arguments
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.function(*self.arguments)
+        except BaseException as error:  # noqa: BLE001 (it is raised again in the thread that waits)
+            self.error = error
+        finally:
+            self.done.release()
+
+
+_tasks: SimpleQueue[_Task] = SimpleQueue()
+_workers: list[threading.Thread] = []
+_starting = threading.Lock()
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads."""
+    global _tasks, _starting
+    _tasks, _starting = SimpleQueue(), threading.Lock()
+    _workers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _work(tasks: SimpleQueue[_Task]) -> None:
+    while True:
+        tasks.get().run()
+
+
+def _need(count: int) -> None:
+    with _starting:
+        while len(_workers) < count:
+            worker = threading.Thread(target=_work, args=(_tasks,), name="layerlab-kernels", daemon=True)
+            worker.start()
+            _workers.append(worker)
+
+
+def parts_of(crow: NDArray[Any], work: int) -> list[int]:
+    """Where to cut rows so that parts hold about as many entries (and rows): ``[0, ..., rows]``.
+
+    Args:
+        crow: ``(rows + 1,)`` row offsets.
+        work: multiply-adds in all.
+    """
+    rows = len(crow) - 1
+    threads = 1 if work < SMALL else torch.get_num_threads()
+    if threads == 1:
+        return [0, rows]
+    # An empty row costs something, too: count each row as one entry more.
+    shares = (int(crow[-1]) + rows) * np.arange(1, threads) / threads
+    cuts = np.searchsorted(crow[:-1] + np.arange(rows), shares)
+    cuts = np.minimum((cuts + _ALIGNED // 2) // _ALIGNED * _ALIGNED, rows)
+    return [0, *cuts.tolist(), rows]
+
+
+def even_parts(count: int, work: int, multiple: int = 1) -> list[int]:
+    """``0 ... count`` cut evenly, on multiples of ``multiple``."""
+    threads = 1 if work < SMALL else torch.get_num_threads()
+    pieces = -(-count // multiple)
+    return [min(count, pieces * part // threads * multiple) for part in range(threads)] + [count]
+
+
+def run(kernel: Callable[..., None], arguments: Sequence[Any], cuts: Sequence[int]) -> None:
+    """``kernel(*arguments, first, last)`` for every part; returns when all are done."""
+    if len(cuts) == 2:
+        if cuts[1] > cuts[0]:
+            kernel(*arguments, cuts[0], cuts[1])
+        return
+    parts = [(a, b) for a, b in pairwise(cuts) if b > a]
+    _need(len(parts) - 1)
+    tasks = [_Task(kernel, (*arguments, *part)) for part in parts]
+    for task in tasks[1:]:
+        _tasks.put(task)
+    if tasks:
+        tasks[0].run()
+    for task in tasks[1:]:
+        task.done.acquire()
+    for task in tasks:
+        if task.error is not None:
+            raise task.error
