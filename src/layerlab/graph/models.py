@@ -33,6 +33,21 @@ def _dropped(
     return ops.activation_dropout(x, activation, p, training)
 
 
+def _through(
+    convs: nn.ModuleList,
+    x: Tensor | SparseMatrix,
+    graph: GraphLike,
+    activation: Literal["relu", "elu"],
+    p: float,
+    training: bool,
+) -> Tensor:
+    """Dropout, convolution, activation, dropout, convolution, ..."""
+    out = x
+    for position, (conv, operator) in enumerate(zip(convs, per_layer(graph, len(convs)), strict=True)):
+        out = conv(_dropped(out, activation if position else None, p, training), operator)
+    return cast(Tensor, out)
+
+
 class GCN(nn.Module):
     """Dropout, `GCNConv`, ReLU, ..., dropout, `GCNConv` (Kipf and Welling, ICLR 2017).
 
@@ -59,11 +74,7 @@ class GCN(nn.Module):
         return self.convs[0]
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
-        for position, (conv, operator) in enumerate(
-            zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
-        ):
-            x = conv(_dropped(x, "relu" if position else None, self.dropout, self.training), operator)
-        return x  # type: ignore[return-value]
+        return _through(self.convs, x, graph, "relu", self.dropout, self.training)
 
 
 class GAT(nn.Module):
@@ -106,11 +117,7 @@ class GAT(nn.Module):
         return self.convs[0]
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
-        for position, (conv, operator) in enumerate(
-            zip(self.convs, per_layer(graph, len(self.convs)), strict=True)
-        ):
-            x = conv(_dropped(x, "elu" if position else None, self.dropout, self.training), operator)
-        return x  # type: ignore[return-value]
+        return _through(self.convs, x, graph, "elu", self.dropout, self.training)
 
 
 class SGC(nn.Module):
@@ -167,7 +174,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike | None = None) -> Tensor:
         """``graph`` is accepted, so that every model is called alike, and ignored."""
+        out = x
         for position, linear in enumerate(cast(Iterable[nn.Linear], self.linears)):
-            x = _dropped(x, "relu" if position else None, self.dropout, self.training)
-            x = ops.linear(x, linear.weight, linear.bias)
-        return x  # type: ignore[return-value]
+            out = _dropped(out, "relu" if position else None, self.dropout, self.training)
+            out = ops.linear(out, linear.weight, linear.bias)
+        return cast(Tensor, out)

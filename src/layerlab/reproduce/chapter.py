@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from layerlab.lab.race import CellResult
 from layerlab.lab.report.page import Block, KeyFigure, Section
@@ -50,7 +50,7 @@ class Finding:
     question: str
     document: str
     measured: str
-    verdict: str
+    verdict: Literal["holds", "refuted", "measured"]
     detail: dict[str, Any]
 
 

@@ -201,10 +201,10 @@ def _key_figures(
 
 
 def _story(by_id: Mapping[str, Finding]) -> list[Block]:
-    rows: list[list[str | Cell]] = []
-    for finding in by_id.values():
-        verdict = finding.verdict if finding.verdict in ("holds", "refuted") else "measured"
-        rows.append([finding.question, finding.document, finding.measured, Cell(verdict=verdict)])  # type: ignore[arg-type]
+    rows: list[list[str | Cell]] = [
+        [finding.question, finding.document, finding.measured, Cell(verdict=finding.verdict)]
+        for finding in by_id.values()
+    ]
     table = Table(
         "What the documents and the papers say, and what was measured here",
         [Column("Question"), Column("Said"), Column("Measured"), Column("Verdict")],
@@ -280,7 +280,7 @@ def _comparison_section(results: Mapping[str, Any], finding: Finding) -> Section
         "comparison",
         [
             Callout(
-                finding.verdict,  # type: ignore[arg-type]
+                finding.verdict,
                 f"{word}: {finding.measured}. The document's difference is {100 * detail['document']:.1f} points.",
             ),
             Text("**What the document's comparison did wrong:**"),
