@@ -1,4 +1,4 @@
-"""What the tests of the lab share: modules beside them (`toy_cells`, `toy_tasks`), and a Ctrl-C that works."""
+"""What the tests of the lab share: the modules beside them, and a Ctrl-C that works."""
 
 from __future__ import annotations
 

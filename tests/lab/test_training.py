@@ -200,7 +200,7 @@ def test_watched_metrics_extend_patience_but_do_not_choose() -> None:
     ],
 )
 def test_ties_on_the_monitor_go_to_the_tie_break(
-    accuracies: list[float], losses: list[float], best: int, tmp_path: Path
+    accuracies: list[float], losses: list[float], best: int
 ) -> None:
     metrics = [{"accuracy": a, "b_loss": b} for a, b in zip(accuracies, losses, strict=True)]
     schedule = Schedule(4, "accuracy", tie_break="b_loss")
