@@ -111,7 +111,8 @@ def _fill_words(out: Any, seed: Any, stream: Any, first: Any, groups: Any) -> No
             out[start + 3 * _LANES + lane] = np.uint32(c3)
 
 
-fill_words = njit(nogil=True, error_model="numpy", cache=True)(_fill_words)
+# Not kept on disk by themselves: they become part of the kernels that draw, which are.
+fill_words = njit(nogil=True, error_model="numpy")(_fill_words)
 
 
 def _draw(scratch: Any, seed: Any, stream: Any, start: Any, stop: Any) -> Any:
@@ -128,4 +129,4 @@ def _draw(scratch: Any, seed: Any, stream: Any, start: Any, stop: Any) -> Any:
     return start - first * GROUP
 
 
-draw = njit(nogil=True, error_model="numpy", cache=True)(_draw)
+draw = njit(nogil=True, error_model="numpy")(_draw)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from layerlab.graph.kernels.jit import inline as inline
+from layerlab.graph.kernels.jit import kernel as kernel
 from layerlab.graph.kernels.vector import (
     add,
     exponential_minus_one,
@@ -32,9 +33,6 @@ U = np.uint64  # unsigned indices: numba wraps signed ones around, at a price
 NONE, RELU, ELU = 0, 1, 2  # as in `layerlab.graph.kernels.operators`
 # Elements whose random words are drawn at a time: they stay in the first-level cache.
 BATCH = 16 * GROUP
-
-inline = njit(nogil=True, error_model="numpy", forceinline=True)
-kernel = njit(nogil=True, error_model="numpy", cache=True)
 
 
 @inline
