@@ -4,8 +4,7 @@ numba leaves the choice of vectors to LLVM, which finds none in loops over a han
 what it wants, `load` by `load`, in ordinary numba code; LLVM lowers a vector to whatever the processor has (AVX, SSE,
 NEON), so that widths need not fit the machine. Functions are generic in the width: pass a vector, get that width.
 
-A vector lives in registers only. Offsets count elements of a contiguous array and are not checked. numba's cache does
-not know that a kernel depends on this file: after a change here, delete the `__pycache__` of the kernels.
+A vector lives in registers only. Offsets count elements of a contiguous array and are not checked.
 """
 
 from __future__ import annotations

@@ -1,0 +1,105 @@
+"""The cache of compiled kernels notices an edit of any file that a kernel is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerlab.graph.kernels import attention_backward_cpu, attention_cpu, jit, products_cpu
+
+SOURCE = Path(__file__).parents[3] / "src" / "layerlab"
+FILES = ("jit", "products_cpu", "vector")
+# The sums of columns, and how often numba found compiled code.
+SUMS = """
+import json, sys
+import numpy as np
+from layerlab.graph.kernels.products_cpu import column_sums
+out = np.empty((1, 3), np.float32)
+column_sums(np.ones((4, 3), np.float32), out, 4, 0, 1)
+print(json.dumps([out[0].tolist(), sum(column_sums.stats.cache_hits.values())]))
+"""
+
+
+def sums(folder: Path) -> list[object]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
+    run = subprocess.run(
+        [sys.executable, "-c", SUMS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "PYTHONPATH": str(folder)},
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_an_edit_of_an_inlined_function_is_noticed(tmp_path: Path) -> None:
+    # The package without what imports torch.
+    for name in ("errors.py", "lab/random.py", *(f"graph/kernels/{file}.py" for file in FILES)):
+        copy = tmp_path / "layerlab" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (copy.parent, *copy.parent.parents[: len(Path(name).parts) - 1]):
+            (folder / "__init__.py").touch()
+        shutil.copy(SOURCE / name, copy)
+    assert sums(tmp_path) == [[4.0] * 3, 0]
+    assert sums(tmp_path) == [[4.0] * 3, 1]
+    vector = tmp_path / "layerlab" / "graph" / "kernels" / "vector.py"
+    text = vector.read_text(encoding="utf-8")
+    assert text.count('("fadd", "fsub",') == 1
+    vector.write_text(text.replace('("fadd", "fsub",', '("fsub", "fsub",'), encoding="utf-8")
+    assert sums(tmp_path) == [[-4.0] * 3, 0]
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch):
+    """Sets aside what is remembered, and returns the stamp of a module after an edit of another."""
+    original = jit._source
+
+    def stamp(module: str, changed: str) -> str:
+        monkeypatch.setattr(jit, "_source", lambda name: original(name) + "#" * (name == changed))
+        jit.stamp.cache_clear()
+        return jit.stamp(module)
+
+    yield stamp
+    jit.stamp.cache_clear()
+
+
+KERNELS = [products_cpu, attention_cpu, attention_backward_cpu]
+
+
+@pytest.mark.parametrize("module", KERNELS, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_stamp_depends_on_every_file_that_a_kernel_takes_something_from(module, edited) -> None:
+    before = edited(module.__name__, "nothing")
+    used = {module.__name__, "layerlab.lab.random", "layerlab.graph.kernels.vector"}
+    used |= {getattr(value, "__module__", None) or "" for value in vars(module).values()}
+    used = {name for name in used if name.startswith("layerlab.")}
+    assert len(used) >= 4
+    for name in used:
+        assert edited(module.__name__, name) != before, name
+    assert edited(module.__name__, "layerlab.graph.kernels.operators") == before
+    assert edited(module.__name__, "nothing") == before
+
+
+def test_kernels_are_kept_under_their_stamp() -> None:
+    for module in KERNELS:
+        kernels = [
+            value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__
+        ]
+        named = [value for value in kernels if value.__qualname__.endswith(f"_{jit.stamp(module.__name__)}")]
+        assert named
+        for kernel in named:
+            assert kernel.__name__ == kernel.__qualname__.rpartition("_")[0]
+
+
+def test_checked_kernels_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = jit.stamp("layerlab.graph.kernels.vector")
+    jit.stamp.cache_clear()
+    monkeypatch.setattr(jit, "CHECKED", not jit.CHECKED)
+    assert jit.stamp("layerlab.graph.kernels.vector") != before
+    jit.stamp.cache_clear()
