@@ -27,11 +27,11 @@ ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
 # Within a domain: a module imports at its top level only modules that stand before it. (Imports inside
 # functions may point back: `Graph.from_csv` hands over to `convert`, which builds a `Graph`.)
 GRAPH_RANKS = (
-    ("edge_table", "edges", "kernels", "known", "reference", "settings", "sparse", "unpickle"),
+    ("edge_table", "edges", "kernels", "known", "lanczos", "reference", "settings", "sparse", "unpickle"),
     ("field", "ops", "structure"),
-    ("attention", "node_data", "npz"),
-    ("layers",),
-    ("archive", "convert", "course", "folder", "interop", "models", "planetoid", "splits"),
+    ("attention", "components", "matrices", "node_data", "npz"),
+    ("extremes", "layers"),
+    ("archive", "convert", "course", "folder", "interop", "models", "planetoid", "spectrum", "splits"),
     ("datasets", "download", "task"),
     ("experiments", "theorems"),
     ("runs",),
