@@ -29,10 +29,10 @@ ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
 GRAPH_RANKS = (
     ("edge_table", "edges", "kernels", "known", "lanczos", "reference", "settings", "sparse", "unpickle"),
     ("field", "ops", "structure"),
-    ("attention", "components", "matrices", "node_data", "npz"),
+    ("attention", "components", "homophily", "matrices", "node_data", "npz"),
     ("extremes", "layers"),
     ("archive", "convert", "course", "folder", "interop", "models", "planetoid", "spectrum", "splits"),
-    ("datasets", "download", "task"),
+    ("datasets", "download", "generate", "task"),
     ("experiments", "theorems"),
     ("runs",),
 )

@@ -83,3 +83,71 @@ def random_split(
         ):
             part.append(taken)
     return Split(*(np.concatenate(part) for part in parts))
+
+
+def few_label_split(
+    labels: ArrayLike, seed: int, *, per_class: int = 20, validation: int = 500, test: int = 1000
+) -> Split:
+    """A random split of the kind of Planetoid's: a few training nodes of every class, then validation and test.
+
+    Where fewer nodes than ``validation + test`` are left, a third of them validates and the rest tests; a class
+    with fewer than two nodes for every training node trains on half of its nodes (at least one).
+
+    Reference: Yang, Cohen and Salakhutdinov, Revisiting semi-supervised learning with graph embeddings, ICML 2016.
+
+    Args:
+        labels: ``(nodes,)``, integers; -1 is unknown, and in no part.
+        seed: of numpy's default generator.
+        per_class: training nodes of every class, at least 1.
+        validation, test: nodes of these parts, from all classes together.
+
+    Raises:
+        UserError: no node has a label, or a number below 1.
+
+    >>> few_label_split([0] * 60 + [1] * 40, seed=0, per_class=5, validation=30, test=60).sizes
+    (10, 30, 60)
+    """
+    if min(per_class, validation, test) < 1:
+        raise UserError(
+            f"expected at least one node a class and a part, got {per_class}, {validation}, {test}"
+        )
+    classes = np.asarray(labels)
+    if not (classes != UNKNOWN).any():
+        raise UserError("expected at least one labelled node to split, got none")
+    members = {int(label): int((classes == label).sum()) for label in np.unique(classes[classes != UNKNOWN])}
+    wanted = {label: min(per_class, max(count // 2, 1)) for label, count in members.items()}
+    left = sum(members.values()) - sum(wanted.values())
+    if left < validation + test:
+        validation, test = left // 3, left - left // 3
+    return _drawn(classes, wanted, validation, test, seed)
+
+
+def resampled_split(labels: ArrayLike, split: Split, seed: int) -> Split:
+    """Another random split of the same sizes, with as many training nodes of each class.
+
+    Args:
+        labels: ``(nodes,)``, integers; -1 is unknown, and in no part.
+        split: the one to imitate.
+        seed: of numpy's default generator.
+
+    >>> labels = [0, 1] * 10
+    >>> split = resampled_split(labels, Split([0, 2, 1], [3, 4], [5]), seed=0)
+    >>> split.sizes, sum(labels[node] for node in split.train)
+    ((3, 2, 1), 1)
+    """
+    classes = np.asarray(labels)
+    trained, counts = np.unique(classes[split.train], return_counts=True)
+    wanted = {int(label): int(count) for label, count in zip(trained, counts, strict=True)}
+    return _drawn(classes, wanted, split.validation.size, split.test.size, seed)
+
+
+def _drawn(
+    classes: NDArray[np.int64], wanted: dict[int, int], validation: int, test: int, seed: int
+) -> Split:
+    """``wanted`` training nodes of each class, and as many of the others as the parts take."""
+    generator = np.random.default_rng(seed)
+    train = np.concatenate(
+        [generator.permutation(np.flatnonzero(classes == label))[:count] for label, count in wanted.items()]
+    )
+    rest = generator.permutation(np.setdiff1d(np.flatnonzero(classes != UNKNOWN), train))
+    return Split(train, rest[:validation], rest[validation : validation + test])
