@@ -400,6 +400,48 @@ def test_ctrl_c_says_how_to_go_on(
     assert "Traceback" not in shown.err
 
 
+COMPILING = "compiling the kernels for this machine, once: about 20 s\n"
+
+
+@pytest.fixture
+def fresh_machine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Nothing is compiled yet; what was asked for."""
+    asked: list[tuple[str, ...]] = []
+
+    def are_kept(modules: tuple[str, ...]) -> bool:
+        asked.append(tuple(name.rpartition(".")[2] for name in modules))
+        return False
+
+    monkeypatch.setattr("layerlab.graph.kernels.kept.are_kept", are_kept)
+    return asked
+
+
+def test_the_first_use_on_a_machine_says_what_it_waits_for(
+    cli: Cli, tmp_path: Path, fresh_machine: list[tuple[str, ...]]
+) -> None:
+    train = ("graph", "train", CLUB, "--model", "gat", "--epochs", 1, "--out", tmp_path / "gat", "--json")
+    shown = cli(*train)
+    assert shown.err == COMPILING
+    assert json.loads(shown.out)["protocol"] == "public"
+    # The run is finished: nothing is trained and nothing compiled.
+    assert cli(*train).err == ""
+    race = ("graph", "race", CLUB, "--models", "mlp", "--seeds", 1, "--out", tmp_path / "race", "--json")
+    assert cli(*race).err.startswith(COMPILING)
+    assert fresh_machine == [
+        ("products_cpu", "attention_cpu", "attention_backward_cpu"),
+        ("products_cpu",),
+    ]
+
+
+def test_what_is_refused_compiles_nothing(
+    cli: Cli, tmp_path: Path, fresh_machine: list[tuple[str, ...]]
+) -> None:
+    refused(cli("graph", "train", tmp_path / "none", "--out", tmp_path / "run"))
+    refused(cli("graph", "race", CLUB, "--models", "gcn,none", "--out", tmp_path / "run"))
+    refused(cli("reproduce", "--only", "none", "--out", tmp_path / "run"))
+    assert fresh_machine == []
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -71,6 +71,7 @@ def train(
                 overrides={name: value for name, value in given.items() if value is not None},
                 command=_command(),
                 on_epoch=report,
+                on_compile=progress.compiling,
             )
     except KeyboardInterrupt:
         say(f"interrupted; what was trained is in {folder}: run the same command to go on")
@@ -161,6 +162,7 @@ def race(
                 jobs=jobs,
                 command=_command(),
                 on_cell=report,
+                on_compile=progress.compiling,
             )
     except KeyboardInterrupt:
         say(f"interrupted; finished cells are in {folder}: run the same command to go on")

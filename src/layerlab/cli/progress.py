@@ -32,6 +32,13 @@ def _live(*columns: Any) -> Any:
     )
 
 
+def compiling() -> None:
+    """Say what the first use on a machine waits for."""
+    from layerlab.cli.output import say
+
+    say("compiling the kernels for this machine, once: about 20 s")
+
+
 @contextmanager
 def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """A bar over epochs with the latest metrics; yields ``report(epoch, epochs, metrics)``."""

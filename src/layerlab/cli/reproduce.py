@@ -33,6 +33,8 @@ def reproduce(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
+    from layerlab.graph.runs import are_compiled
+    from layerlab.graph.settings import MODELS
     from layerlab.reproduce import reproduce as run
     from layerlab.reproduce.run import QUICK_SEEDS, SEEDS
 
@@ -44,6 +46,7 @@ def reproduce(
             seeds=seeds or (QUICK_SEEDS if quick else SEEDS),
             jobs=jobs,
             command=["layerlab", *sys.argv[1:]],
+            on_chapter=lambda _: None if are_compiled(MODELS) else progress.compiling(),
         )
     except KeyboardInterrupt:
         say(f"interrupted; finished cells are in {out}: run the same command to go on")

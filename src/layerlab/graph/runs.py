@@ -17,6 +17,7 @@ from torch import nn
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
 from layerlab.graph.experiments import cells_of, fingerprint
+from layerlab.graph.kernels import kept
 from layerlab.graph.settings import MODELS, Settings, settings_for
 from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.files import write_atomic
@@ -54,6 +55,11 @@ def default_protocol(dataset: NodeDataset) -> str:
     return "random" if dataset.split is None else "public"
 
 
+def are_compiled(models: Sequence[str]) -> bool:
+    """Whether this machine keeps compiled code of the kernels that these models train with."""
+    return kept.are_kept(kept.PRODUCTS + (kept.ATTENTION if "gat" in models else ()))
+
+
 def train_run(
     data: str,
     model: str,
@@ -64,6 +70,7 @@ def train_run(
     overrides: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    on_compile: Callable[[], None] | None = None,
 ) -> RunFolder:
     """Train one model and keep it in a run folder, or go on with the run that is there.
 
@@ -77,6 +84,7 @@ def train_run(
         overrides: fields of `Settings` to change.
         command: what was typed, for the record.
         on_epoch: called with the epoch, the largest possible epoch and the metrics.
+        on_compile: called before training if kernels are compiled first, which takes about 20 seconds.
 
     Returns:
         The finished run; its ``meta["results"]`` holds metrics, curves, times and parameters.
@@ -103,6 +111,8 @@ def train_run(
     if _is_finished(run):
         checkpoint.unlink(missing_ok=True)
         return run
+    if on_compile is not None and not are_compiled((model,)):
+        on_compile()
     result = fit(
         task,
         schedule_for(settings),
@@ -241,6 +251,7 @@ def race_run(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] = (),
     on_cell: Callable[[CellResult], None] | None = None,
+    on_compile: Callable[[], None] | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Race models on a data set; every cell that the folder holds already is taken from there.
 
@@ -257,6 +268,7 @@ def race_run(
         overrides: fields of `Settings` to change, by model.
         command: what was typed, for the record.
         on_cell: called with each finished cell.
+        on_compile: as for `train_run`.
 
     Returns:
         The run and the summary of test accuracy (validation accuracy where there is no test part; see
@@ -289,6 +301,8 @@ def race_run(
         "settings": {model: asdict(settings[model]) for model in MODELS},
     }
     run = create_run(out, RACE_KIND, command, config)
+    if on_compile is not None and not are_compiled(models):
+        on_compile()
     run_cell = cells_of(data, protocol, changed, expected=digest)
     cells = race(run_cell, models, seeds, jobs=jobs, folder=run, on_cell=on_cell)
     # A data set whose split has no test part is compared on validation, and the summary says so.

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from layerlab.graph.kernels import attention_backward_cpu, attention_cpu, jit, products_cpu
+from layerlab.graph.kernels import attention_backward_cpu, attention_cpu, kept, products_cpu
 
 SOURCE = Path(__file__).parents[3] / "src" / "layerlab"
-FILES = ("jit", "products_cpu", "vector")
+FILES = ("jit", "kept", "products_cpu", "vector")
 # The sums of columns, and how often numba found compiled code.
 SUMS = """
 import json, sys
@@ -59,15 +61,15 @@ def test_an_edit_of_an_inlined_function_is_noticed(tmp_path: Path) -> None:
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch):
     """Sets aside what is remembered, and returns the stamp of a module after an edit of another."""
-    original = jit._source
+    original = kept._source
 
     def stamp(module: str, changed: str) -> str:
-        monkeypatch.setattr(jit, "_source", lambda name: original(name) + "#" * (name == changed))
-        jit.stamp.cache_clear()
-        return jit.stamp(module)
+        monkeypatch.setattr(kept, "_source", lambda name: original(name) + "#" * (name == changed))
+        kept.stamp.cache_clear()
+        return kept.stamp(module)
 
     yield stamp
-    jit.stamp.cache_clear()
+    kept.stamp.cache_clear()
 
 
 KERNELS = [products_cpu, attention_cpu, attention_backward_cpu]
@@ -91,15 +93,22 @@ def test_kernels_are_kept_under_their_stamp() -> None:
         kernels = [
             value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__
         ]
-        named = [value for value in kernels if value.__qualname__.endswith(f"_{jit.stamp(module.__name__)}")]
+        named = [value for value in kernels if value.__qualname__.endswith(f"_{kept.stamp(module.__name__)}")]
         assert named
         for kernel in named:
             assert kernel.__name__ == kernel.__qualname__.rpartition("_")[0]
 
 
-def test_checked_kernels_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = jit.stamp("layerlab.graph.kernels.vector")
-    jit.stamp.cache_clear()
-    monkeypatch.setattr(jit, "CHECKED", not jit.CHECKED)
-    assert jit.stamp("layerlab.graph.kernels.vector") != before
-    jit.stamp.cache_clear()
+def test_kernels_are_found_where_numba_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = products_cpu.__name__
+    products_cpu.column_sums(np.ones((4, 3), np.float32), np.empty((1, 3), np.float32), 4, 0, 1)
+    assert kept.are_kept([module])
+    assert not kept.are_kept([module, "layerlab.lab.random"])
+    # Elsewhere: the folder beside the package does not count then.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    stats = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
+    monkeypatch.setattr(kept, "import_module", lambda name: stats_module)
+    stats_module = SimpleNamespace(kernel=stats, other=3)
+    assert not kept.are_kept([module])
+    (tmp_path / f"products_cpu.spmm_{kept.stamp(module)}-45.py311.nbi").touch()
+    assert kept.are_kept([module])
