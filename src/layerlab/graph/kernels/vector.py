@@ -4,7 +4,8 @@ numba leaves the choice of vectors to LLVM, which finds none in loops over a han
 what it wants, `load` by `load`, in ordinary numba code; LLVM lowers a vector to whatever the processor has (AVX, SSE,
 NEON), so that widths need not fit the machine. Functions are generic in the width: pass a vector, get that width.
 
-A vector lives in registers only. Offsets count elements of a contiguous array and are not checked.
+A vector lives in registers only. Offsets count elements of a contiguous array and are not checked, except under
+NUMBA_BOUNDSCHECK=1, which makes a kernel that leaves an array raise IndexError (numba's own indexing, too).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
+
+from layerlab.graph.kernels.jit import CHECKED
 
 _LANE = ir.IntType(32)
 
@@ -55,8 +58,15 @@ def _splat(builder: Any, number: Any, kind: Any) -> Any:
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, kind: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
+    if array_type.layout != "C":
+        raise TypeError(f"expected a contiguous array, got {array_type}")
+    parts = context.make_array(array_type)(context, builder, array)
+    if CHECKED:
+        room = builder.sub(parts.nitems, ir.Constant(parts.nitems.type, kind.count))
+        short = builder.icmp_signed("<", room, ir.Constant(room.type, 0))
+        with builder.if_then(builder.or_(short, builder.icmp_unsigned(">", offset, room)), likely=False):
+            context.call_conv.return_user_exc(builder, IndexError, ("a kernel left its array",))
+    return builder.bitcast(builder.gep(parts.data, [offset]), kind.as_pointer())
 
 
 @_literal_intrinsic
