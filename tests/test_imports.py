@@ -31,10 +31,10 @@ GRAPH_RANKS = (
     ("field", "ops", "structure"),
     ("attention", "components", "homophily", "matrices", "node_data", "npz"),
     ("extremes", "layers"),
-    ("archive", "convert", "course", "folder", "interop", "models", "planetoid", "spectrum", "splits"),
+    ("archive", "convert", "course", "depth", "folder", "interop", "models", "planetoid", "spectrum", "splits"),
     ("datasets", "download", "generate", "task"),
-    ("experiments", "theorems"),
-    ("runs",),
+    ("depth_prediction", "depth_training", "experiments", "theorems"),
+    ("depth_advice", "runs"),
 )
 GRAPH_ORDER = {module: rank for rank, modules in enumerate(GRAPH_RANKS) for module in modules}
 

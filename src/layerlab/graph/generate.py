@@ -52,7 +52,7 @@ def block_edges(
     square = wanted.ndim == 2 and wanted.shape == (count, count)
     if not square or (wanted < 0).any() or not np.array_equal(wanted, wanted.T) or not wanted.sum() > 0:
         raise UserError(
-            f"expected a symmetric mixing matrix of numbers >= 0 with a positive sum, got {mixing}"
+            f"expected a symmetric mixing matrix of numbers >= 0 with a positive sum, got {wanted.tolist()}"
         )
     if block.size and not (block.min() >= 0 and block.max() < count):
         raise UserError(f"expected blocks from 0 to {count - 1}, got {block.min()} to {block.max()}")

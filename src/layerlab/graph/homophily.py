@@ -134,7 +134,8 @@ def homophily(graph: Graph, labels: ArrayLike) -> Homophily:
     source, target = source[labelled], target[labelled]
     names, position = np.unique(classes[known], return_inverse=True)
     if not source.size or names.size < 2:
-        return Homophily(*[math.nan] * 6, edges=source.size, unlabelled_edges=left_out)
+        nan = math.nan
+        return Homophily(nan, nan, nan, nan, nan, nan, source.size, left_out)
     compact = np.full(classes.size, -1)
     compact[known] = position
     return _measure(source, target, compact, names.size, left_out)
