@@ -1,0 +1,190 @@
+"""Parts run by several threads: forks, errors, interruptions, callers in parallel and calls within calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from layerlab.graph import ops
+from layerlab.graph.kernels import threads
+from layerlab.graph.sparse import SparseMatrix
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+# Later Pythons warn of what is tested here.
+fork_warns = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(threads, "SMALL", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def numbers() -> tuple[SparseMatrix, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(200, 100, generator=generator)
+    return SparseMatrix.from_dense(dense * (dense > 1)), torch.randn(100, 9, generator=generator)
+
+
+class _Products(Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        matrix, x = numbers()
+        torch.set_num_threads(2)
+        return ops.spmm(matrix, x * index)
+
+
+def _compute(answer: Connection) -> None:
+    matrix, x = numbers()
+    answer.send((ops.spmm(matrix, x).numpy(), [worker.is_alive() for worker in threads._workers]))
+
+
+@needs_fork
+@fork_warns
+def test_a_forked_child_computes_with_threads_of_its_own() -> None:
+    matrix, x = numbers()
+    expected = ops.spmm(matrix, x)
+    assert threads._workers
+    for _ in range(3):
+        here, there = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=_compute, args=(there,), daemon=True)
+        child.start()
+        assert here.poll(60), "the forked child hangs"
+        out, workers = here.recv()
+        child.join(60)
+        assert child.exitcode == 0
+        assert np.array_equal(out, expected.numpy())
+        assert workers == [True]
+    assert torch.equal(ops.spmm(matrix, x), expected)
+
+
+@needs_fork
+@fork_warns
+def test_workers_of_a_data_loader_compute() -> None:
+    matrix, x = numbers()
+    expected = [ops.spmm(matrix, x * index) for index in range(4)]
+    loader = DataLoader(
+        _Products(), batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=60
+    )
+    for ours, theirs in zip(loader, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_an_error_of_any_part_is_raised_after_all_parts_have_ended(broken: int) -> None:
+    ended = []
+
+    def part(first: int, last: int) -> None:
+        time.sleep(0.02 * first)
+        ended.append(first)
+        if first == broken:
+            raise ValueError(f"part {first}")
+
+    with pytest.raises(ValueError, match=f"part {broken}"):
+        threads.run(part, (), [0, 1, 2, 3])
+    assert sorted(ended) == [0, 1, 2]
+    threads.run(lambda first, last: ended.append(first), (), [5, 6, 7])
+    assert sorted(ended) == [0, 1, 2, 5, 6]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system cannot interrupt one thread")
+def test_ctrl_c_waits_for_the_parts_and_leaves_the_threads_usable() -> None:
+    main, begun, ended = threading.get_ident(), threading.Event(), []
+
+    def part(first: int, last: int) -> None:
+        if threading.get_ident() == main:
+            assert begun.wait(60)
+            return
+        begun.set()
+        time.sleep(0.1)  # the caller waits by now
+        for _ in range(2):
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.05)
+        ended.append(first)
+
+    for round_ in range(3):
+        begun.clear()
+        with pytest.raises(KeyboardInterrupt):
+            threads.run(part, (), [0, 1, 2])
+        assert len(ended) == round_ + 1
+    matrix, x = numbers()
+    torch.testing.assert_close(ops.spmm(matrix, x), matrix.to_dense() @ x)
+
+
+def test_parts_may_be_dealt_out_within_parts() -> None:
+    out = np.zeros(8)
+
+    def inner(base: int, first: int, last: int) -> None:
+        out[base + first : base + last] += 1
+
+    def outer(first: int, last: int) -> None:
+        threads.run(inner, (4 * first,), [0, 1, 2, 3, 4])
+
+    finished = threading.Event()
+
+    def both() -> None:
+        threads.run(outer, (), [0, 1, 2])
+        finished.set()
+
+    threading.Thread(target=both, daemon=True).start()
+    assert finished.wait(60), "calls within calls wait for each other"
+    assert out.tolist() == [1] * 8
+
+
+def test_a_part_that_nobody_begins_is_done_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_need", lambda count: None)
+    monkeypatch.setattr(threads, "_tasks", threads.SimpleQueue())
+    seen = []
+    threads.run(lambda first, last: seen.append((first, last, threading.get_ident())), (), [0, 3, 3, 9])
+    assert seen == [(0, 3, threading.get_ident()), (3, 9, threading.get_ident())]
+
+
+def test_several_threads_compute_at_once_forward_and_backward() -> None:
+    matrix, x = numbers()
+
+    def step() -> list[Tensor]:
+        values, dense = matrix.values.clone().requires_grad_(), x.clone().requires_grad_()
+        out = ops.spmm(matrix.with_values(values), dense)
+        out.square().sum().backward()
+        return [out.detach(), values.grad, dense.grad]
+
+    expected, wrong, done = step(), [], []
+
+    def repeat() -> None:
+        for _ in range(20):
+            wrong.extend(
+                i for i, (a, b) in enumerate(zip(step(), expected, strict=True)) if not torch.equal(a, b)
+            )
+        done.append(1)
+
+    callers = [threading.Thread(target=repeat) for _ in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert (len(done), wrong) == (5, [])
+
+
+def test_parts_end_on_cache_lines_at_any_width() -> None:
+    for width in range(1, 41):
+        out = torch.empty(5000, width)
+        assert out.data_ptr() % 64 == 0
+        cuts = threads.parts_of(np.arange(5001, dtype=np.int32), 1 << 30)
+        assert 0 < cuts[1] < 5000
+        assert out[cuts[1] :].data_ptr() % 64 == 0
