@@ -70,13 +70,18 @@ class Decay:
 
         In the end the distance shrinks by this factor a layer, and the energy by its square.
         """
-        seen = self.weights > 1e-12 * max(float(self.weights.sum()), 1e-300)
-        return float(np.abs(self.eigenvalues[seen]).max()) if seen.any() else 0.0
+        seen = np.abs(self.eigenvalues[self._seen])
+        return float(seen.max()) if seen.size else 0.0
 
     @property
     def oscillates(self) -> bool:
         """Whether a part at eigenvalue −1 swings for ever: a bipartite component without self-loops."""
-        return self.rate > 1 - 1e-9
+        return bool((self.eigenvalues[self._seen] < -1 + 1e-9).any())
+
+    @property
+    def _seen(self) -> NDArray[np.bool_]:
+        """The eigenvalues at which the features have more than rounding."""
+        return (self.weights > 0) & (self.weights > 1e-12 * self.weights.sum())
 
     @property
     def difference(self) -> float:
@@ -225,7 +230,7 @@ def decay(
     if not self_loops and (alone := np.flatnonzero(np.diff(operator.indptr) == 0)).size:
         x = sp.diags_array((np.diff(operator.indptr) > 0).astype(np.float64)) @ x
         notes = (f"{alone.size} nodes without a neighbour lose their features without self-loops; left out",)
-    rest = x - limit @ (limit.T @ x)
+    rest = _off(limit, x)
     generator = np.random.default_rng(seed)
     weights_of: Floats
     sketch = x if x.shape[1] <= probes else x @ _signs(generator, x.shape[1], probes)
@@ -235,13 +240,12 @@ def decay(
         nodes, weights_of = values[:, None], ((vectors.T @ rest) ** 2).sum(axis=1)[:, None]
     else:
         method = "columns" if sketch is x else "probes"
-        start = rest if sketch is x else sketch - limit @ (limit.T @ sketch)
+        start = rest if sketch is x else _off(limit, sketch)
         found = [_quadrature(operator, column) for column in start.T]
         nodes = _padded([pair[0] for pair in found])
         weights_of = _padded([pair[1] for pair in found])
     if x.size > _MEASURED_WHOLE and sketch is not x:
-        x = sketch
-        rest = x - limit @ (limit.T @ x)
+        x, rest = sketch, _off(limit, sketch)
         notes += (f"measured on {probes} random combinations of the columns",)
     measured_energy, measured_distance = _measured(operator, x, x - rest, depth)
     ks = np.arange(depth + 1)
@@ -304,6 +308,12 @@ def _limit(graph: Graph, self_loops: bool) -> sp.csr_array:
     inside = np.flatnonzero(root > 0)
     entries = root[inside] / norm[labels[inside]]
     return sp.csr_array((entries, (inside, labels[inside])), shape=(graph.num_nodes, norm.size))
+
+
+def _off(limit: sp.csr_array, x: Floats) -> Floats:
+    """What of x is not on the limit; zero where that is rounding."""
+    rest: Floats = x - limit @ (limit.T @ x)
+    return rest if np.linalg.norm(rest) > 1e-12 * np.linalg.norm(x) else np.zeros_like(x)
 
 
 def _signs(generator: np.random.Generator, rows: int, columns: int) -> Floats:

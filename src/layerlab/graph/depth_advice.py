@@ -120,7 +120,12 @@ def _signal(features: Decay, labels: Decay) -> list[str]:
 def _predicted(prediction: DepthPrediction) -> list[str]:
     low, high = min(prediction.plausible), max(prediction.plausible)
     span = f"; {low} to {high} may do as well" if low < high else ""
-    return [f"predicted best depth of an SGC: K = {prediction.best}{span}"]
+    fewest, most = prediction.layers
+    layers = f"{fewest} to {most} layers" if fewest < most else f"{most} layer{'s' * (most != 1)}"
+    return [
+        f"predicted best depth of an SGC: K = {prediction.best}{span}",
+        f"for a GCN or GAT without residual connections try {layers}",
+    ]
 
 
 def _compared(prediction: DepthPrediction, curve: DepthCurve) -> str:

@@ -46,6 +46,16 @@ class DepthPrediction:
     best: int
     plausible: tuple[int, ...]
 
+    @property
+    def layers(self) -> tuple[int, int]:
+        """Fewest and most layers to try in a GCN or GAT: from 2 to 4, but no more than ``best``.
+
+        An SGC of K steps trains as easily as one of none. A GCN or GAT without residual connections does not: beyond
+        a few layers its gradients and its features fade together, on any graph (Kipf and Welling, ICLR 2017, appendix
+        B), so a slowly smoothing graph lets them use no more than four.
+        """
+        return max(1, min(2, self.best)), max(1, min(4, self.best))
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON, means over the halvings."""
         return {
@@ -55,6 +65,7 @@ class DepthPrediction:
             "score": self.score.tolist(),
             "best": self.best,
             "plausible": list(self.plausible),
+            "layers": list(self.layers),
         }
 
 
