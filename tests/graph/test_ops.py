@@ -215,3 +215,31 @@ def test_sparse_feature_dropout_touches_stored_values_only() -> None:
     assert 0.3 < kept.float().mean() < 0.7
     assert torch.equal(dropped.values[kept], 2 * x.values[kept])
     assert ops.feature_dropout(x, 0.5, training=False) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_propagation_of_sparse_features_equals_that_of_dense_ones(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    dense = torch.randn(9, 9, generator=generator) * (torch.rand(9, 9, generator=generator) < 0.4)
+    x = torch.randn(9, 4, generator=generator) * (torch.rand(9, 4, generator=generator) < 0.5)
+    m, features = (SparseMatrix.from_dense(t).to(dtype=dtype) for t in (dense, x))
+    tolerance = {} if dtype != torch.bfloat16 else {"rtol": 0.1, "atol": 0.1}
+    for steps in (0, 1, 3):
+        expected = torch.linalg.matrix_power(dense.double(), steps) @ x.double()
+        out = ops.propagate(m, features, steps)
+        assert out.dtype == dtype
+        torch.testing.assert_close(out.double(), expected, **({"rtol": 1e-4, "atol": 1e-5} | tolerance))
+
+
+def test_propagation_of_sparse_features_is_differentiable_in_both() -> None:
+    generator = torch.Generator().manual_seed(3)
+    m = SparseMatrix.from_dense(torch.randn(5, 5, generator=generator, dtype=torch.float64))
+    x = SparseMatrix.from_dense(torch.randn(5, 3, generator=generator, dtype=torch.float64))
+    values = [t.values.clone().requires_grad_() for t in (m, x)]
+    assert torch.autograd.gradcheck(lambda a, b: ops.propagate(m.with_values(a), x.with_values(b), 2), values)
+
+
+def test_propagation_refuses_features_of_other_nodes() -> None:
+    m, x = SparseMatrix.from_dense(torch.eye(3)), SparseMatrix.from_dense(torch.ones(4, 2))
+    with pytest.raises(UserError, match="to multiply with"):
+        ops.propagate(m, x, 1)

@@ -103,3 +103,40 @@ def test_pickle_keeps_content() -> None:
     copy = pickle.loads(pickle.dumps(matrix))
     assert torch.equal(copy.to_dense(), matrix.to_dense())
     assert copy.pattern._heads == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_sparse_matrices(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for n, m, d in ((7, 5, 9), (1, 1, 1), (0, 3, 2), (3, 0, 2), (40, 30, 50)):
+        left, right = (
+            torch.randn(shape, generator=generator, dtype=dtype)
+            * (torch.rand(shape, generator=generator) < 0.3)
+            for shape in ((n, m), (m, d))
+        )
+        out = SparseMatrix.from_dense(left).product(SparseMatrix.from_dense(right))
+        assert out.pattern.trusted
+        assert (out.dtype, out.shape, out.crow.dtype) == (dtype, (n, d), torch.int32)
+        torch.testing.assert_close(out.to_dense(), left @ right)
+        rows = torch.repeat_interleave(torch.arange(n), (out.crow[1:] - out.crow[:-1]).long())
+        keys = rows * d + out.col
+        assert (keys[1:] > keys[:-1]).all()
+
+
+def test_products_that_do_not_fit_are_refused() -> None:
+    m = SparseMatrix.from_dense(torch.ones(2, 3))
+    square = SparseMatrix.from_dense(torch.ones(3, 3))
+    learned = square.with_values(square.values.clone().requires_grad_())
+    others = (
+        m,
+        square.to(dtype=torch.float64),
+        square.to(dtype=torch.float16),
+        learned,
+        square.to(device="meta"),
+    )
+    for other in others:
+        with pytest.raises(UserError, match="without gradients"):
+            m.product(other)
+    for left in (learned, square.to(dtype=torch.float16)):
+        with pytest.raises(UserError, match="without gradients"):
+            left.product(left)

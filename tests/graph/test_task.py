@@ -284,21 +284,21 @@ def test_training_never_makes_the_features_dense(name: str, protocol: str) -> No
 
 def test_sgc_propagates_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    propagate, to_dense = ops.propagate, SparseMatrix.to_dense
+    product, propagate = SparseMatrix.product, ops.propagate
 
-    def counted(*arguments: Any) -> torch.Tensor:
+    def counted(left: SparseMatrix, right: SparseMatrix) -> SparseMatrix:
+        calls.append("product")
+        return product(left, right)
+
+    def seen(*arguments: Any) -> torch.Tensor:
         calls.append("propagate")
         return propagate(*arguments)
 
-    def seen(matrix: SparseMatrix) -> torch.Tensor:
-        calls.append("to_dense")
-        return to_dense(matrix)
-
-    monkeypatch.setattr(ops, "propagate", counted)
-    monkeypatch.setattr(SparseMatrix, "to_dense", seen)
+    monkeypatch.setattr(SparseMatrix, "product", counted)
+    monkeypatch.setattr(ops, "propagate", seen)
     train(communities(), small("sgc", epochs=4), "public", seed=0)
-    # P^2 X is dense; it is computed once, and not again in any epoch.
-    assert calls == ["propagate", "to_dense"]
+    # P^2 X at the training nodes and at the evaluated ones, and not again in any epoch.
+    assert calls == ["product"] * 4
 
 
 @pytest.mark.parametrize("name", ["gcn", "gat", "sgc"])
@@ -332,3 +332,22 @@ def test_the_same_seed_gives_the_same_bits_on_any_number_of_threads(name: str) -
         torch.set_num_threads(before)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_sgc_reads_the_propagated_features_of_its_nodes(dense: bool) -> None:
+    dataset = load("cora")
+    settings = settings_for("sgc", "public", "cora")
+    task = NodeTask(dataset, parts_for(dataset, "public", 0), settings)
+    if dense:
+        full = SparseMatrix.from_dense(1.0 + torch.rand(2708, 20, generator=torch.Generator().manual_seed(0)))
+        task.features = full
+    task.build()
+    expected = task.features.to_dense()
+    for _ in range(settings.steps):
+        expected = dataset.graph.normalized_adjacency().to_dense() @ expected
+    for purpose, nodes in (("train", task.parts["train"]), ("evaluate", task.evaluated)):
+        x, graph = task._reads[purpose]
+        assert graph is None
+        assert isinstance(x, SparseMatrix) != dense
+        torch.testing.assert_close(x if dense else x.to_dense(), expected[nodes], rtol=1e-5, atol=1e-7)

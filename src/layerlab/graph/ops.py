@@ -138,12 +138,17 @@ def propagate(matrix: SparseMatrix, x: Tensor | SparseMatrix, steps: int = 1) ->
 
     Args:
         matrix: ``(n, n)``.
-        x: ``(n, d)``; a sparse ``x`` becomes dense at the first step, as its neighbourhoods fill up anyway.
+        x: ``(n, d)``; a sparse ``x`` becomes dense after the first step, as its neighbourhoods fill up.
         steps: K >= 0.
     """
     if steps < 0:
         raise UserError(f"expected steps >= 0, got {steps}")
-    out = x.to_dense() if isinstance(x, SparseMatrix) else x
+    if isinstance(x, SparseMatrix):
+        constant = matrix.multiplies_sparsely and x.multiplies_sparsely and not torch.compiler.is_compiling()
+        if steps and constant and matrix.dtype == x.dtype and matrix.shape[1] == x.shape[0]:
+            return propagate(matrix, matrix.product(x).to_dense(), steps - 1)
+        x = x.to_dense()
+    out = x
     for _ in range(steps):
         out = spmm(matrix, out)
     return out

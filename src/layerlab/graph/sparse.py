@@ -274,6 +274,38 @@ class SparseMatrix:
         pattern = Pattern(offsets.to(self.crow.dtype), self.col[entry], (len(wanted), self.shape[1]))
         return SparseMatrix(pattern, self.values[entry])
 
+    def product(self, other: SparseMatrix) -> SparseMatrix:
+        """This matrix times another sparse one, as a sparse one; a constant, by scipy.
+
+        Raises:
+            UserError: the shapes or dtypes do not fit, a matrix is not float32 or float64 on a CPU, or its values
+                require gradients.
+
+        >>> m = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [3.0, 0.0]]))
+        >>> m.product(m).to_dense().tolist()
+        [[6.0, 0.0], [0.0, 6.0]]
+        """
+        fits = self.shape[1] == other.shape[0] and self.dtype == other.dtype
+        if not (fits and self.multiplies_sparsely and other.multiplies_sparsely):
+            raise UserError(
+                "expected two matrices of float32 or of float64 on a CPU, without gradients, of shapes (n, m) and "
+                f"(m, d), got {self} and {other}"
+            )
+        out = self.to_scipy() @ other.to_scipy()
+        out.sort_indices()
+        shape = (self.shape[0], other.shape[1])
+        index = _index_dtype(out.nnz, shape)
+        pattern = Pattern(
+            torch.from_numpy(out.indptr).to(index), torch.from_numpy(out.indices).to(index), shape
+        )
+        return SparseMatrix(pattern, torch.from_numpy(out.data))
+
+    @property
+    def multiplies_sparsely(self) -> bool:
+        """Whether `product` takes this matrix."""
+        numbers = self.dtype in (torch.float32, torch.float64) and self.device.type == "cpu"
+        return numbers and not self.values.requires_grad
+
     def with_values(self, values: Tensor) -> SparseMatrix:
         """The same pattern with other values: attention coefficients, or values after dropout."""
         return SparseMatrix(self.pattern, values)

@@ -176,7 +176,7 @@ def fit(
         {"seed": int(seed), "schedule": asdict(schedule), "config": dict(config or {})}, sort_keys=True
     )
     with torch.random.fork_rng(devices=_cuda_devices()), one_thread():
-        torch.manual_seed(stream_seed(seed, 0))
+        _seed_torch(stream_seed(seed, 0))
         model = task.build()
         optimizer = task.optimizer(model)
         resumed = None if checkpoint is None else load_checkpoint(checkpoint, identity, model, optimizer)
@@ -269,11 +269,20 @@ def _interrupt_after_epoch(*, enabled: bool) -> Iterator[threading.Event]:
         raise KeyboardInterrupt
 
 
+def _seed_torch(seed: int) -> None:
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        # The same numbers. For devices that are not there, `manual_seed` writes down where it was called, each time:
+        # most of a millisecond.
+        torch.default_generator.manual_seed(seed)
+
+
 def _epoch(
     task: Task, seed: int, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, float], float]:
     """One pass over the batches and one evaluation: the metrics and the seconds of the steps."""
-    torch.manual_seed(stream_seed(seed, epoch))
+    _seed_torch(stream_seed(seed, epoch))
     started = time.perf_counter()
     model.train()
     losses = []
