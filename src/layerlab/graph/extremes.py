@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-import scipy.sparse.linalg
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from layerlab.graph.components import Components
-from layerlab.graph.lanczos import End, Ritz, Vector, extreme_eigenvalues, measure
+from layerlab.graph.ends import Found, Watch, component_ends
+from layerlab.graph.lanczos import End, Vector, measure
 
 # Components of up to this many nodes are solved densely, many at once, in graphs of any size.
 _BATCHED_UP_TO = 256
 # Numbers in one batch of dense blocks: 64 MiB.
 _BATCH = 8_000_000
-# A factorisation is tried if a bound on its entries, known in advance, is at most this.
-_ENVELOPE = 20_000_000
-# I ± P is shifted by this before it is factorised: positive definite, at a condition number of 2e7.
-_SHIFT = 1e-7
-# Steps before a factorisation is tried; and the work, in multiply-adds, that Lanczos may do in all.
-_STEPS, _WORK = 300, 6e9
-
-Watch = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -40,8 +30,10 @@ class Eigenvalue:
         residual: ‖Av − value·v‖ for the unit vector v: value ± residual holds an eigenvalue of A. Of an end of
             the spectrum that has not converged in every component, the largest residual.
         converged: whether the residual reached the tolerance, in every component.
-        margin: with probability 1 − 1e-6 over the random start of Lanczos' method, the sought end of the
-            spectrum lies no farther out than this from ``value``; 0 where every eigenvalue was computed.
+        margin: the sought end of the spectrum lies no farther out than this from ``value``: another
+            eigenvalue may have been missed by so much. 0 where every eigenvalue was computed.
+        proven: whether the margin is certain (all eigenvalues computed, or counted by Sylvester's law), or
+            holds with probability 1 − 1e-6 over the random start of Lanczos' method.
         vector: v, (n) float64.
     """
 
@@ -49,6 +41,7 @@ class Eigenvalue:
     residual: float
     converged: bool = True
     margin: float = 0.0
+    proven: bool = True
     vector: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
 
@@ -85,8 +78,7 @@ def extremes(
     """Ends of the spectrum of P = ``matrix`` without one eigenvalue 1 for each component.
 
     In each component the vector D^(1/2) 1 has eigenvalue 1 and is taken out. Small components are solved
-    densely, those of one size together; the others by Lanczos, then where that is slow and a factorisation
-    cheap, by Lanczos on (I ∓ P)⁻¹. A bipartite component has the eigenvalue −1 with a vector that is known.
+    densely, those of one size together; the others by `component_ends`.
 
     Args:
         matrix: (n, n), symmetric, weights not negative.
@@ -126,7 +118,10 @@ def extremes(
         trivial = known[begin:end] / np.linalg.norm(known[begin:end])
         colours = components.colours[order[begin:end]] if bipartite[which[index]] else None
         found.large(
-            begin, block, trivial, _large(block, trivial, colours, tolerance, generator, inner), tolerance
+            begin,
+            block,
+            trivial,
+            component_ends(block, trivial, colours, tolerance=tolerance, generator=generator, watch=inner),
         )
     return found.finish(matrix, order)
 
@@ -174,15 +169,12 @@ def _blocks(matrix: sp.csr_array, begin: int, count: int, size: int) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """An end of one component: ``vector`` is None where it is to be found from the dense block."""
+    """An end of one component; ``found`` is None where it is still to be taken from the dense block."""
 
     value: float
     begin: int
     size: int
-    residual: float = 0.0
-    vector: Vector | None = None
-    converged: bool = True
-    distance: float = 0.0
+    found: Found | None = None
 
 
 class _Collected:
@@ -202,27 +194,15 @@ class _Collected:
         self.ones += int(np.count_nonzero(values >= 1 - _rounding(size)))
         self.minus_ones += int(np.count_nonzero(values <= -1 + _rounding(size)))
 
-    def large(
-        self,
-        begin: int,
-        block: sp.csr_array,
-        trivial: Vector,
-        ends: dict[End, tuple[Ritz, float]],
-        tolerance: float,
-    ) -> None:
-        """The two ends of one component, each with the distance to which it may be beaten."""
+    def large(self, begin: int, block: sp.csr_array, trivial: Vector, ends: dict[End, Found]) -> None:
+        """The two ends of one component."""
         self.iterative = True
-        size = trivial.size
-        slack = _rounding(size)
+        slack = _rounding(trivial.size)
         self.ones += int(np.linalg.norm(block @ trivial - trivial) <= slack)
-        self.ones += int(ends["highest"][0].value >= 1 - slack)
-        self.minus_ones += int(ends["lowest"][0].value <= -1 + slack)
-        for end, (ritz, distance) in ends.items():
-            self.ends[end].append(
-                _Candidate(
-                    ritz.value, begin, size, ritz.residual, ritz.vector, ritz.residual <= tolerance, distance
-                )
-            )
+        self.ones += int(ends["highest"].value >= 1 - slack)
+        self.minus_ones += int(ends["lowest"].value <= -1 + slack)
+        for end, found in ends.items():
+            self.ends[end].append(_Candidate(found.value, begin, trivial.size, found))
 
     def finish(self, matrix: sp.csr_array, order: NDArray[np.int64]) -> Extremes:
         """The ends over all components, their vectors on the nodes in their own order."""
@@ -236,114 +216,41 @@ class _Collected:
         candidates = self.ends[end]
         if not candidates:
             return None
-        best = max(candidates, key=lambda found: sign * found.value)
-        value, residual, local = best.value, best.residual, best.vector
+        best = max(candidates, key=lambda candidate: sign * candidate.value)
+        value, local = best.value, None if best.found is None else best.found.vector
+        residual = 0.0 if best.found is None else best.found.residual
         if local is None:
-            block = _blocks(matrix, best.begin, 1, best.size)[0]
-            index = best.size - 2 if end == "highest" else 0
-            _, vectors = scipy.linalg.eigh(block, subset_by_index=[index, index])
-            value, residual, local = measure(lambda x: block @ x, vectors[:, 0])
+            local = _dense_vector(_blocks(matrix, best.begin, 1, best.size)[0], end, value)
+            value, residual, local = measure(_rows(matrix, best.begin, best.begin + best.size), local)
         vector = np.zeros(self.rows)
         vector[order[best.begin : best.begin + best.size]] = local
+        iterated = [candidate.found for candidate in candidates if candidate.found is not None]
         # Another component whose end has not been found may hold the true one.
-        residual = max([residual, *(found.residual for found in candidates if not found.converged)])
-        farthest = max(sign * found.value + found.distance for found in candidates)
+        residual = max([residual, *(found.residual for found in iterated if not found.converged)])
+        margin = max([0.0, *(sign * found.value + found.margin - sign * value for found in iterated)])
         return Eigenvalue(
             value=value,
             residual=residual,
-            converged=all(found.converged for found in candidates),
-            margin=max(0.0, min(farthest, 1.0) - sign * value),
+            converged=all(found.converged for found in iterated),
+            margin=margin,
+            proven=all(
+                found.proven or sign * found.value + found.margin <= sign * value for found in iterated
+            ),
             vector=vector,
         )
 
 
-def _large(
-    block: sp.csr_array,
-    trivial: Vector,
-    colours: NDArray[np.int8] | None,
-    tolerance: float,
-    generator: np.random.Generator,
-    watch: Watch,
-) -> dict[End, tuple[Ritz, float]]:
-    """Both ends of one component, each with how much farther out an eigenvalue may lie (`Ritz.reach`)."""
-
-    def apply(x: Vector) -> Vector:
-        return block @ x
-
-    def project(x: Vector) -> Vector:
-        x -= (trivial @ x) * trivial
-        return x
-
-    def report(steps: int, residual: float) -> None:
-        decades = math.log(max(residual, tolerance)) / math.log(tolerance)
-        watch(min(1.0, max(decades, 0.0)), f"Lanczos step {steps}, residual {residual:.1e}")
-
-    found: dict[End, tuple[Ritz, float]] = {}
-    ends: list[End] = ["highest"]
-    if colours is None:
-        ends.append("lowest")
-    else:
-        value, residual, vector = measure(apply, trivial * (1.0 - 2.0 * colours))
-        found["lowest"] = Ritz(value, residual, vector, 0, 0.0), 0.0
-    cheap = _envelope(block) <= _ENVELOPE
-    limit = _STEPS if cheap else int(min(5000, max(_STEPS, _WORK / (block.nnz + 10 * trivial.size))))
-    ritz = extreme_eigenvalues(
-        apply,
-        project,
-        trivial.size,
-        ends,
-        tolerance=tolerance / 4,
-        max_steps=limit,
-        generator=generator,
-        watch=report,
-    )
-    for end, pair in ritz.items():
-        found[end] = pair, 2.0 * pair.reach
-        if cheap and pair.residual > tolerance:
-            better, distance = _by_factorisation(block, project, end, tolerance, generator, report)
-            if better.residual < pair.residual:
-                found[end] = better, distance
-    return found
-
-
-def _by_factorisation(
-    block: sp.csr_array,
-    project: Callable[[Vector], Vector],
-    end: End,
-    tolerance: float,
-    generator: np.random.Generator,
-    report: Callable[[int, float], None],
-) -> tuple[Ritz, float]:
-    """One end of P from the largest eigenvalue of (I ∓ P + shift)⁻¹, and the distance of its reach."""
-    sign = 1.0 if end == "highest" else -1.0
-    shifted = sp.csc_array(sp.diags_array(np.full(block.shape[0], 1.0 + _SHIFT)) - sign * block)
-    factors = scipy.sparse.linalg.splu(
-        shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
-    inverse = extreme_eigenvalues(
-        factors.solve,
-        project,
-        block.shape[0],
-        ["highest"],
-        tolerance=tolerance / 8,
-        max_steps=_STEPS,
-        generator=generator,
-        watch=report,
-    )["highest"]
-    value, residual, vector = measure(lambda x: block @ x, inverse.vector)
-    return Ritz(value, residual, vector, inverse.steps, inverse.reach), inverse.reach / inverse.value
-
-
-def _envelope(block: sp.csr_array) -> int:
-    """Entries of a triangular factor of the matrix, reordered to a narrow band: an upper bound on them.
-
-    Reference: A. George and J. Liu, Computer Solution of Large Sparse Positive Definite Systems (1981),
-    section 4.3.
-    """
-    order = reverse_cuthill_mckee(block, symmetric_mode=True)
-    place = np.empty(order.size, dtype=np.int64)
-    place[order] = np.arange(order.size)
-    row = np.repeat(np.arange(order.size), np.diff(block.indptr))
-    reaches = place.copy()
-    np.minimum.at(reaches, row, place[block.indices])
-    return int((place - reaches).sum()) + order.size
+def _dense_vector(block: NDArray[np.float64], end: End, value: float) -> Vector:
+    """The eigenvector of an end of a dense block: by LAPACK, or where that is long by inverse iteration."""
+    size = block.shape[0]
+    if size <= _BATCHED_UP_TO:
+        # All of them: LAPACK's solver for a chosen one may return none where eigenvalues repeat.
+        return np.linalg.eigh(block)[1][:, -2 if end == "highest" else 0]
+    # Not the eigenvalue itself: the matrix must not be singular.
+    shifted = block - (value + _rounding(size)) * np.eye(size)
+    factors = scipy.linalg.lu_factor(shifted, overwrite_a=True)
+    vector = np.random.default_rng(0).standard_normal((size,))
+    for _ in range(3):
+        vector = np.asarray(scipy.linalg.lu_solve(factors, vector))
+        vector /= np.linalg.norm(vector)
+    return vector

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.float64]
 End: TypeAlias = Literal["lowest", "highest"]
+
+# Steps before the first look: fewer would leave `reach` empty-handed.
+_LEAST = 60
 
 FAILURE = 1e-6
 """The probability, over the random start, with which `Ritz.reach` may be wrong."""
@@ -101,7 +104,7 @@ def extreme_eigenvalues(
     pending = list(ends)
     wanted = tuple(pending)
     complete: set[int] = set()
-    next_look = 10
+    next_look = _LEAST
     for steps, (_, alpha, beta) in enumerate(_recurrence(apply, project, start), 1):
         diagonal.append(alpha)
         off.append(beta)
@@ -134,15 +137,19 @@ def extreme_eigenvalues(
     found = {}
     for end in wanted:
         size = weights[end].size
-        value, residual, vector = measure(apply, project(vectors[end]))
+        vector = project(vectors[end])
+        vector /= np.linalg.norm(vector)
+        image = apply(vector)
+        value = float(vector @ image)
+        residual = float(np.linalg.norm(image - value * vector))
         found[end] = Ritz(value, residual, vector, size, 0.0 if size in complete else reach(rows, size))
     return found
 
 
-def measure(apply: Callable[[Vector], Vector], vector: Vector) -> tuple[float, float, Vector]:
+def measure(matrix: Any, vector: Vector) -> tuple[float, float, Vector]:
     """The Rayleigh quotient of ``vector``, its residual, and the vector at norm 1."""
     vector = vector / np.linalg.norm(vector)
-    image = apply(vector)
+    image = matrix @ vector
     value = float(vector @ image)
     return value, float(np.linalg.norm(image - value * vector)), vector
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.graph.components import Components, components
+from layerlab.graph.density import Density, density
 from layerlab.graph.edges import plural
 from layerlab.graph.extremes import Eigenvalue, Extremes, extremes
 from layerlab.graph.matrices import laplacian, normalized_laplacian, propagation
@@ -22,8 +23,10 @@ from layerlab.graph.structure import Graph
 
 __all__ = [
     "Certificate",
+    "Density",
     "Eigenvalue",
     "certificate",
+    "density",
     "laplacian",
     "normalized_laplacian",
     "propagation",
@@ -107,13 +110,13 @@ class Certificate:
 def _plain(found: Eigenvalue | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    return {name: getattr(found, name) for name in ("value", "residual", "converged", "margin")}
+    return {name: getattr(found, name) for name in ("value", "residual", "converged", "margin", "proven")}
 
 
 def certificate(
     graph: Graph,
     *,
-    dense_up_to: int = 3000,
+    dense_up_to: int = 1500,
     tolerance: float = 1e-8,
     seed: int = 0,
     progress: Progress | None = None,
@@ -222,9 +225,10 @@ def _matrices(graph: Graph) -> list[tuple[sp.csr_array, NDArray[np.float64]]] | 
     found = []
     for self_loops in (False, True):
         degrees = (graph.with_self_loops() if self_loops else graph).degrees()
-        matrix = propagation(graph, self_loops) if np.isfinite(degrees).all() else None
-        if matrix is None or not np.isfinite(matrix.data).all():
+        smallest = degrees[degrees > 0].min(initial=1.0)
+        if not np.isfinite(degrees).all() or smallest < np.finfo(np.float64).tiny:
             return None
+        matrix = propagation(graph, self_loops)
         found.append((matrix, np.sqrt(degrees)))
     return found
 
@@ -255,7 +259,7 @@ def _gather(
         lambda_2 = Eigenvalue(0.0, float(np.linalg.norm(image)), vector=vector)
     second = _larger(plain)
     if plain.bottom is not None and parts.bipartite_with_edge.any() and second is not None:
-        second = replace(plain.bottom, value=-1.0, converged=True, margin=0.0)
+        second = replace(plain.bottom, value=-1.0, converged=True, margin=0.0, proven=True)
     found = Certificate(
         components=parts,
         zero_multiplicity=plain.ones + nothing,
@@ -279,11 +283,14 @@ def _larger(ends: Extremes) -> Eigenvalue | None:
     if ends.top is None or ends.bottom is None:
         return None
     best, other = sorted((ends.top, ends.bottom), key=lambda found: -abs(found.value))
+    if abs(other.value) + other.margin <= abs(best.value):
+        return best
     return replace(
         best,
         residual=best.residual if other.converged else max(best.residual, other.residual),
         converged=best.converged and other.converged,
-        margin=max(abs(found.value) + found.margin for found in (best, other)) - abs(best.value),
+        margin=max(best.margin, abs(other.value) + other.margin - abs(best.value)),
+        proven=best.proven and other.proven,
     )
 
 
