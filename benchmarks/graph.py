@@ -1,172 +1,230 @@
-"""A training step of GCN and GAT on Cora (public split) against torch_geometric's, in turn, in one process.
+"""Training steps of GCN, GAT and SGC against torch_geometric's: correctness first, then time, memory and growth.
 
-Usage: python benchmarks/graph.py [--quick]
+Usage: python benchmarks/graph.py [--quick] [--only cora,memory,...] [--threads N] [--docs] [--results FILE]
 
-Three runners do the same work, the forward and backward pass of the loss on the 140 training nodes and one Adam step,
-with the dropout of the papers and the same number of threads: torch_geometric on the whole graph (dense features, as
-its examples have them), layerlab on the whole graph, and layerlab on the receptive field of the training nodes. The
-gate compares losses and gradients in float64, without dropout, on the same weights; nothing is timed before it has
-passed.
+Parts: cora, pubmed, arxiv (a random power-law graph of ogbn-arxiv's size), sgc, memory, growth, compile. Each is
+written to the results as soon as it is finished, so Ctrl-C loses the part that runs and nothing else. `--quick` is a
+smoke run on small graphs with few repetitions: its figures mean nothing, and it writes to build/. `--docs` measures
+nothing and writes docs/benchmarks.md and its figures from the stored results.
 """
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from graph_bench import floors, gate, processes, profiles, runners, sgc, store, timing, workloads
 
-from layerlab.graph import GAT, GCN, NodeDataset, SparseMatrix, load, to_pyg
-from layerlab.graph.field import receptive_field
-from layerlab.graph.layers import neighbourhoods
-from layerlab.graph.task import normalise_rows
-from layerlab.lab.records import environment, write_json
+from layerlab.errors import UserError
 
-RESULTS = Path(__file__).parent / "results" / "graph.json"
-Step = Callable[[], Tensor]
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "graph.json"
+KINDS = ("gcn", "gat")
 
 
-class Peer(nn.Module):
-    """torch_geometric's layers with our weights, wired as its examples are."""
-
-    def __init__(self, model: GCN | GAT) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(to_pyg(conv) for conv in model.convs)  # type: ignore[arg-type]
-        self.activation = nn.functional.relu if isinstance(model, GCN) else nn.functional.elu
-        self.p = model.dropout
-
-    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
-        for position, conv in enumerate(self.convs):
-            x = self.activation(x) if position else x
-            x = conv(nn.functional.dropout(x, self.p, self.training), edges)
-        return x
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-class Cora:
-    """The data in the forms that the runners want."""
+def layer_shapes(workload: workloads.Workload, kind: str, name: str) -> list[floors.LayerShape]:
+    """The sizes of a runner's layers, from the operators that it runs on."""
+    from layerlab.graph.field import receptive_field
+    from layerlab.graph.layers import neighbourhoods
 
-    def __init__(self, data: NodeDataset, dtype: torch.dtype) -> None:
-        assert data.split is not None
-        self.graph, self.train = data.graph, torch.tensor(data.split.train)
-        self.labels = torch.tensor(data.labels)[self.train]
-        self.sparse = normalise_rows(data.features).to(dtype=dtype)
-        self.dense = self.sparse.to_dense()
-        coo = self.graph.adjacency()
-        self.edges = torch.stack([coo.row.long(), coo.col.long()])
-        self.operators = {
-            "gcn": self.graph.normalized_adjacency(dtype=dtype),
-            "gat": neighbourhoods(self.graph, dtype),
-        }
-
-
-def losses(kind: str, model: GCN | GAT, peer: Peer, cora: Cora) -> dict[str, Step]:
-    """The training loss of each runner."""
-    field = receptive_field(cora.operators[kind], cora.train, 2)
-    read: SparseMatrix = cora.sparse.rows(field.inputs)
-    entropy = nn.functional.cross_entropy
-    return {
-        "torch_geometric": lambda: entropy(peer(cora.dense, cora.edges)[cora.train], cora.labels),
-        "layerlab, whole graph": lambda: entropy(model(cora.sparse, cora.graph)[cora.train], cora.labels),
-        "layerlab, receptive field": lambda: entropy(model(read, field.operators), cora.labels),
-    }
+    graph, settings = workload.graph, workload.settings[kind]
+    operator = graph.normalized_adjacency() if kind == "gcn" else neighbourhoods(graph)
+    operators, stored = [operator, operator], None
+    features = workload.features
+    if name == runners.FIELD:
+        part = receptive_field(operator, workload.train, 2)
+        operators, features = list(part.operators), runners.rows_of(features, part.inputs)
+    if not isinstance(features, torch.Tensor):
+        stored = features.nnz
+    heads, out_heads = (settings.heads, settings.out_heads) if kind == "gat" else (1, 1)
+    widths = [features.shape[1], heads * settings.hidden]
+    outputs = [(settings.hidden, heads), (workload.classes, out_heads)]
+    return [
+        floors.LayerShape(*op.shape, op.nnz, width, out, count, stored if position == 0 else None)
+        for position, (op, width, (out, count)) in enumerate(zip(operators, widths, outputs, strict=True))
+    ]
 
 
-def gate(kind: str, build: Callable[[], GCN | GAT], data: NodeDataset) -> float:
-    """The largest difference of loss and gradients from torch_geometric's, in float64 without dropout."""
-    torch.manual_seed(0)
-    model = build().double().eval()
-    peer = Peer(model).double().eval()
-    worst = 0.0
-    runs = losses(kind, model, peer, Cora(data, torch.float64))
-    expected = _fingerprint(runs.pop("torch_geometric")(), peer)
-    for name, run in runs.items():
-        found = _fingerprint(run(), model)
-        difference = float((found - expected).abs().max())
-        if not difference < 1e-10:
-            sys.exit(f"{kind}: {name} differs from torch_geometric by {difference:.3g}: nothing is timed")
-        worst = max(worst, difference)
-    return worst
-
-
-def _fingerprint(loss: Tensor, module: nn.Module) -> Tensor:
-    """The loss, and every gradient's sum against fixed weights; sizes and sums of the parameters pair them up."""
-    gradients = torch.autograd.grad(loss, list(module.parameters()))
-    parts = []
-    for parameter, gradient in zip(module.parameters(), gradients, strict=True):
-        flat = gradient.flatten()
-        weights = torch.cos(torch.arange(len(flat), dtype=flat.dtype))
-        parts.append((parameter.numel(), float(parameter.detach().sum()), float(flat @ weights)))
-    return torch.tensor(
-        [float(loss.detach()), *[value for _, _, value in sorted(parts)]], dtype=torch.float64
-    )
-
-
-def measure(
-    kind: str, build: Callable[[], GCN | GAT], data: NodeDataset, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each step of each runner; the runners take turns, A B C A B C ..."""
-    cora = Cora(data, torch.float32)
-    torch.manual_seed(0)
-    model = build().train()
-    peer = Peer(model).train()
-    optimizers = {
-        name: torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=5e-4, fused=True)
-        for name, module in (("peer", peer), ("model", model))
-    }
-    runs = losses(kind, model, peer, cora)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(-3, rounds):  # the first three warm up
-        for name, loss in runs.items():
-            optimizer = optimizers["peer" if name == "torch_geometric" else "model"]
-            started = time.perf_counter()
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
-            if round_number >= 0:
-                times[name].append(time.perf_counter() - started)
-    return times
-
-
-def main() -> None:
-    rounds = 20 if "--quick" in sys.argv[1:] else 100
-    data = load("cora")
-    builds: dict[str, Callable[[], GCN | GAT]] = {
-        "gcn": lambda: GCN(data.num_features, 16, data.num_classes),
-        "gat": lambda: GAT(data.num_features, 8, data.num_classes),
-    }
-    report: dict[str, object] = {
-        "command": "python benchmarks/graph.py" + (" --quick" if rounds == 20 else ""),
-        "environment": environment(),
-        "rounds": rounds,
-    }
-    for kind, build in builds.items():
-        worst = gate(kind, build, data)
-        times = measure(kind, build, data, rounds)
-        base = times["torch_geometric"]
+def epochs(workload: workloads.Workload, rounds: int, checks: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """Both models' training steps: gate, paired timings, floors and profiles."""
+    result: dict[str, Any] = {"sizes": workload.sizes(), "gate": checks, "rounds": rounds, "models": {}}
+    for kind in KINDS:
+        say(f"{workload.name}: {kind}: gradients")
+        checks.setdefault(kind, {})["float32"] = gate.compare(workload, kind, torch.float32)
+        everyone = {runner.name: runner for runner in runners.contestants(workload, kind)}
+        say(f"{workload.name}: {kind}: timing {', '.join(everyone)}")
+        longest = 0.03 if quick else timing.BLOCK_SECONDS
+        timed = timing.in_turn({name: runner.step for name, runner in everyone.items()}, rounds, longest)
+        base = timed["seconds"][runners.PEER]
         rows = {}
-        for name, seconds in times.items():
-            ratios = sorted(a / b for a, b in zip(base, seconds, strict=True))
-            tenth = len(ratios) // 10
+        for name, seconds in timed["seconds"].items():
             rows[name] = {
-                "median_ms": 1e3 * statistics.median(seconds),
-                "least_ms": 1e3 * min(seconds),
-                "times_faster": statistics.median(ratios),
-                "times_faster_80_per_cent": [ratios[tenth], ratios[-1 - tenth]],
                 "seconds": seconds,
+                "steps_per_block": timed["steps_per_block"][name],
+                "median_seconds": statistics.median(seconds),
+                "times_faster": timing.ratio(base, seconds),
             }
-            print(
-                f"{kind}  {name:26} median {rows[name]['median_ms']:8.2f} ms   "
-                f"{rows[name]['times_faster']:6.1f} times torch_geometric "
-                f"(80 % of pairs: {ratios[tenth]:.1f} to {ratios[-1 - tenth]:.1f})"
+            ratio = rows[name]["times_faster"]
+            say(
+                f"    {name:36} {1e3 * rows[name]['median_seconds']:10.3f} ms  {ratio['ratio']:7.1f} "
+                f"[{ratio['low']:.1f}, {ratio['high']:.1f}]"
             )
-        report[kind] = {"largest_difference_in_float64": worst, "runners": rows}
-    write_json(RESULTS, report)
-    print(f"written: results/{RESULTS.name}")
+            if not name.startswith("layerlab"):
+                continue
+            runner, steps = everyone[name], timed["steps_per_block"][name]
+            rows[name]["profile"] = profiles.profile(runner.step, min(steps, 100))
+            operators = rows[name]["profile"]["calls"]
+            shapes = layer_shapes(workload, kind, name)
+            work = floors.count(shapes, kind)
+            rows[name]["floor"] = floors.floor(work, operators, profiles.empty_step(round(operators)))
+        result["models"][kind] = rows
+    return result
+
+
+def float64_checks(workload: workloads.Workload) -> dict[str, Any]:
+    say(f"{workload.name}: outputs and gradients in float64")
+    return {kind: {"float64": gate.compare(workload, kind, torch.float64)} for kind in KINDS}
+
+
+def cora(quick: bool, threads: int) -> dict[str, Any]:
+    workload = workloads.named("cora")
+    checks = float64_checks(workload)
+    for kind in KINDS:
+        say(f"cora: {kind}: accuracies after short trainings")
+        checks[kind]["trained"] = gate.trained(workload, kind, 10 if quick else 60, 0 if quick else 3)
+    return epochs(workload, 3 if quick else 25, checks, quick)
+
+
+def pubmed(quick: bool, threads: int) -> dict[str, Any]:
+    workload = workloads.named("pubmed")
+    return epochs(workload, 1 if quick else 9, {} if quick else float64_checks(workload), quick)
+
+
+def arxiv(quick: bool, threads: int) -> dict[str, Any]:
+    # float64 on a graph of the same kind that torch_geometric has the memory for; float32 at full size.
+    checks = float64_checks(workloads.power_law(10_000, scale_name="arxiv's kind, 20,000 edges"))
+    say("arxiv: generating")
+    workload = workloads.power_law(processes.arxiv_edges(quick), scale_name="arxiv-sized")
+    result = epochs(workload, 3, checks, quick)
+    pattern = workload.graph.normalized_adjacency()
+    result["gathering_seconds"] = {
+        kind: floors.gathering(workload.graph.num_nodes, pattern.col, pattern.crow, width)
+        for kind, width in (("gcn", 16), ("gat", 128))
+    }
+    return result
+
+
+def race_sgc(quick: bool, threads: int) -> dict[str, Any]:
+    say("sgc: features to trained model")
+    return sgc.race(1 if quick else 15)
+
+
+def memory(quick: bool, threads: int) -> dict[str, Any]:
+    return processes.memory(processes.arxiv_edges(quick), ("gat",) if quick else KINDS, threads, say)
+
+
+def growth(quick: bool, threads: int) -> dict[str, Any]:
+    return processes.growth(processes.default_sizes(quick), ("gat",) if quick else KINDS, threads, say)
+
+
+def compile_kernels(quick: bool, threads: int) -> dict[str, Any]:
+    return processes.compilation(threads, say)
+
+
+PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {
+    "cora": cora,
+    "pubmed": pubmed,
+    "sgc": race_sgc,
+    "arxiv": arxiv,
+    "memory": memory,
+    "growth": growth,
+    "compile": compile_kernels,
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke run, under a minute")
+    parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
+    parser.add_argument("--docs", action="store_true", help="write the page from the stored results")
+    parser.add_argument("--results", type=Path, default=None, metavar="FILE")
+    given = parser.parse_args()
+    # Compiling takes half a minute by itself, so a smoke run leaves it out unless it is named.
+    wanted = (
+        given.only.split(",")
+        if given.only
+        else [name for name in PARTS if not (given.quick and name == "compile")]
+    )
+    if unknown := [name for name in wanted if name not in PARTS]:
+        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
+    if given.threads < 1:
+        parser.error(f"expected --threads >= 1, got {given.threads}")
+    given.only = wanted
+    given.results = given.results or (
+        ROOT / "build" / "benchmarks" / "graph.json" if given.quick else RESULTS
+    )
+    return given
+
+
+def measure(given: argparse.Namespace) -> int:
+    """Run the parts; returns the exit status."""
+    command = shlex.join(["python", "benchmarks/graph.py", *(word for word in sys.argv[1:])])
+    written = store.Store(given.results, command, given.quick)
+    torch.set_num_threads(given.threads)
+    for name in given.only:
+        around = store.circumstances(given.threads)
+        started = time.perf_counter()
+        try:
+            part = PARTS[name](given.quick, given.threads)
+        except gate.GateError as error:
+            print(f"error: {error}: nothing is timed", file=sys.stderr)
+            return 1
+        except UserError as error:
+            # PubMed where it was not fetched: a line that says so, and the other parts.
+            say(f"{name} left out: {error}")
+            continue
+        written.put(name, {**around, "took_seconds": time.perf_counter() - started, **part})
+        say(f"{name}: done in {time.perf_counter() - started:.0f} s")
+    return 0
+
+
+def main() -> int:
+    given = arguments()
+    # torch says at every CSR matrix that the format is in beta.
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+    try:
+        if not given.docs:
+            status = measure(given)
+            if status:
+                return status
+        from graph_bench import page
+
+        documents = ROOT / "docs" if given.results == RESULTS else given.results.parent
+        page.write(store.read(given.results), documents)
+        say("the page is written")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: finished parts are kept", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

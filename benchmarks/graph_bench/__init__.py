@@ -1,0 +1,1 @@
+"""The pieces of `benchmarks/graph.py`, one a file."""

@@ -1,0 +1,164 @@
+"""Correctness first: outputs, gradients and trainings against torch_geometric's. Nothing is timed if one "
+"differs."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graph_bench import runners
+from graph_bench.workloads import Workload
+from layerlab.graph import kernels
+
+# Largest difference of outputs, loss and gradients, relative to the largest number of each. In float64 rounding is
+# 1e-16 a sum; in float32 6e-8, and sums of 10^5 numbers in another order may lose three digits of it.
+ALLOWED = {torch.float64: 1e-10, torch.float32: 1e-4}
+# Accuracies after a training with dropout: 500 nodes validate, and a run's sd over seeds is about 0.01.
+ALLOWED_ACCURACY = 0.03
+
+
+class GateError(Exception):
+    """A runner does not compute what torch_geometric does."""
+
+
+def _numbers(runner: runners.Runner) -> list[Tensor]:
+    """Loss and gradients, the parameters in an order that does not depend on their names."""
+    runner.module.eval()
+    parameters = list(runner.module.parameters())
+    loss = runner.loss()
+    gradients = torch.autograd.grad(loss, parameters)
+    runner.module.train()
+    # The two sides store attention vectors in other shapes and order; size and content identify a parameter.
+    keys = [(p.numel(), round(float(p.detach().double().sum()), 4)) for p in parameters]
+    order = sorted(range(len(parameters)), key=lambda position: keys[position])
+    return [loss.detach().reshape(1), *[gradients[position].flatten() for position in order]]
+
+
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest difference, relative to the largest number of each tensor.
+
+    Where all scores of a row have one sign, softmax cancels the receiver's part and its true gradient is 0: what is
+    below 1 per cent of the largest gradient is measured against that.
+    """
+    worst = 0.0
+    least = 1e-2 * max(float(b.abs().max()) for b in expected[1:] or expected)
+    for a, b in zip(found, expected, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        scale = max(float(b.abs().max()), least)
+        worst = max(worst, float((a.double() - b.double()).abs().max()) / scale)
+    return worst
+
+
+def _perturbed(runner: runners.Runner) -> runners.Runner:
+    """Weights away from their start, where zero biases would hide an error, and large enough for scores of both
+    signs; the same for every runner.
+    """
+    with torch.no_grad():
+        for parameter in runner.module.parameters():
+            flat = parameter.view(-1)
+            steps = torch.arange(len(flat), dtype=torch.float64)
+            flat += (torch.cos(steps * steps + len(flat)) / 2).to(flat.dtype)
+    return runner
+
+
+def compare(workload: Workload, kind: str, dtype: torch.dtype) -> dict[str, float]:
+    """Every runner, and the kernels' slow twin, against torch_geometric; dropout off, same weights.
+
+    Raises:
+        GateError: one of them differs.
+    """
+    everyone = [_perturbed(runner) for runner in runners.contestants(workload, kind, dtype)]
+    expected = _numbers(everyone[0])
+    found = {runner.name: difference(_numbers(runner), expected) for runner in everyone[1:]}
+    (ours,) = (runner for runner in everyone if runner.name == runners.WHOLE)
+    # All nodes' outputs, not only the training nodes'.
+    outputs = [_logits(runner.module.eval(), workload).flatten() for runner in (ours, everyone[0])]
+    found["layerlab's outputs"] = difference([outputs[0]], [outputs[1]])
+    if dtype == torch.float64:
+        with kernels.disabled():
+            found["layerlab, plain torch"] = difference(_numbers(ours), expected)
+    for name, worst in found.items():
+        if not worst <= ALLOWED[dtype]:
+            raise GateError(
+                f"{workload.name}, {kind}: {name} differs from torch_geometric by {worst:.3g} of the largest "
+                "number "
+                f"in {dtype}, {ALLOWED[dtype]:g} is allowed"
+            )
+    return found
+
+
+def trained(workload: Workload, kind: str, epochs: int, seeds: int) -> dict[str, Any]:
+    """Validation accuracies after short trainings of both.
+
+    Without dropout, from the same weights in float64, the two must agree node by node; with the papers' dropout they
+    draw different numbers, so the means over seeds are compared.
+
+    Raises:
+        GateError: they do not.
+    """
+    makers = {"torch_geometric": runners.peer, "layerlab": runners.whole}
+    same = {
+        name: _predictions(make(workload, kind, torch.float64), workload, epochs, None)
+        for name, make in makers.items()
+    }
+    disagreeing = int((same["torch_geometric"] != same["layerlab"]).sum())
+    if disagreeing:
+        raise GateError(
+            f"{workload.name}, {kind}: after {epochs} epochs without dropout {disagreeing} nodes are classified "
+            "otherwise"
+        )
+    result: dict[str, Any] = {
+        "epochs": epochs,
+        "accuracy_without_dropout": _accuracy(same["layerlab"], workload),
+        "seeds": seeds,
+    }
+    if not seeds:
+        return result
+    means = {}
+    for name, make in makers.items():
+        accuracies = [
+            _accuracy(_predictions(make(workload, kind), workload, epochs, seed), workload)
+            for seed in range(seeds)
+        ]
+        result[f"{name}_with_dropout"], means[name] = accuracies, statistics.mean(accuracies)
+    if abs(means["torch_geometric"] - means["layerlab"]) > ALLOWED_ACCURACY:
+        raise GateError(f"{workload.name}, {kind}: validation accuracies differ: {result}")
+    return result
+
+
+def _validation(workload: Workload) -> Tensor:
+    assert workload.dataset is not None and workload.dataset.split is not None
+    return torch.tensor(workload.dataset.split.validation)
+
+
+def _accuracy(predicted: Tensor, workload: Workload) -> float:
+    nodes = _validation(workload)
+    return float((predicted[nodes] == workload.labels[nodes]).double().mean())
+
+
+def _predictions(runner: runners.Runner, workload: Workload, epochs: int, seed: int | None) -> Tensor:
+    """Every node's class after a training; with dropout when there is a seed."""
+    module = runner.module
+    module.train(seed is not None)
+    torch.manual_seed(seed or 0)
+    if seed is not None:
+        for layer in module.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    for _ in range(epochs):
+        runner.step()
+    return _logits(module.eval(), workload).argmax(1)
+
+
+@torch.no_grad()
+def _logits(module: nn.Module, workload: Workload) -> Tensor:
+    dtype = next(module.parameters()).dtype
+    if isinstance(module, runners.Peer):
+        logits: Tensor = module(workload.dense.to(dtype), workload.edge_index)
+        return logits
+    ours: Tensor = module(workload.features.to(dtype=dtype), workload.graph)
+    return ours

@@ -1,0 +1,63 @@
+"""Results on disk: one JSON file, part by part, each part with the circumstances under which it was measured."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from layerlab.errors import UserError
+from layerlab.lab.records import environment, read_json, write_json
+
+FORMAT = "layerlab-benchmark-graph"
+VERSION = 2
+
+
+def circumstances(threads: int) -> dict[str, Any]:
+    """What a figure measured now depends on; the load is the mean number of running processes of the last minute."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "environment": {
+            **environment(),
+            "threads": threads,
+            "torch_geometric": metadata.version("torch_geometric"),
+            "numba": metadata.version("numba"),
+        },
+        "load_before": load,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The stored results.
+
+    Raises:
+        UserError: they are missing, damaged or of another form.
+    """
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("version") != VERSION:
+        raise UserError(
+            f"expected results of this benchmark ({FORMAT} {VERSION}); run python benchmarks/graph.py",
+            file=path,
+        )
+    return stored
+
+
+class Store:
+    """The file that a run writes: every finished part at once, beside the parts that are there."""
+
+    def __init__(self, path: Path, command: str, quick: bool) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.parts: dict[str, Any] = read(path)["parts"]
+        except UserError:
+            # Nothing there yet, or the form of an earlier benchmark, which no page can read.
+            self.parts = {}
+        self.head = {"format": FORMAT, "version": VERSION, "command": command, "quick": quick}
+
+    def put(self, name: str, part: dict[str, Any]) -> None:
+        self.parts[name] = part
+        write_json(self.path, {**self.head, "parts": self.parts})
