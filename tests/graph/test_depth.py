@@ -72,6 +72,7 @@ def test_the_limit_share_counts_every_component() -> None:
     assert flat.limit_share == pytest.approx(1)
     assert np.abs(flat.measured_energy).max() < 1e-20
     assert np.abs(flat.energy).max() < 1e-20
+    assert flat.rate == 0
     mixed = on_limit / np.linalg.norm(on_limit)
     other = np.random.default_rng(0).standard_normal(26)
     other -= mixed * (mixed @ other)
@@ -91,6 +92,18 @@ def test_random_combinations_are_within_their_error() -> None:
         assert (off[1:] < 4 * error[1:]).all()
         assert (error[1:] > 0).all()
         assert (error < 0.5 * getattr(exact, name)).all()
+
+
+def test_the_stated_error_is_the_spread_over_seeds() -> None:
+    data = block_model(80, features=60, signal=1.5, seed=2)
+    exact = decay(data.graph, data.features, depth=3)
+    for name in ("energy", "distance"):
+        scores = []
+        for seed in range(60):
+            rough = decay(data.graph, data.features, depth=3, dense_up_to=0, seed=seed)
+            off = getattr(rough, name)[3] - getattr(exact, name)[3]
+            scores.append(off / getattr(rough, f"{name}_error")[3])
+        assert 0.7 < np.sqrt(np.mean(np.square(scores))) < 1.4
 
 
 def test_lanczos_predicts_far_beyond_its_steps() -> None:

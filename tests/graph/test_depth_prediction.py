@@ -56,12 +56,15 @@ def test_the_plausible_depths_are_those_within_one_paired_error() -> None:
 
 def test_the_ridge_regression_is_one() -> None:
     generator = np.random.default_rng(0)
-    known, asked = generator.standard_normal((2, 12, 30)), generator.standard_normal((40, 30))
+    # Far from the origin: an intercept is needed, and must not be penalised.
+    known, asked = 5 + generator.standard_normal((24, 30)), 5 + generator.standard_normal((40, 30))
+    chosen = np.stack([generator.permutation(24)[:12] for _ in range(2)])
     targets = np.eye(3)[generator.integers(0, 3, (2, 12))]
-    got = depth_prediction._ridge_answers(known, targets, asked, 0.3)
-    for x, y, answers in zip(known, targets, got, strict=True):
+    got = depth_prediction._ridge_answers(known, asked, chosen, targets, 0.3)
+    for nodes, y, answers in zip(chosen, targets, got, strict=True):
         # Least squares on stacked rows: the intercept is a column without penalty.
-        rows = np.vstack([np.hstack([x, np.ones((12, 1))]), np.sqrt(0.3 * 12) * np.eye(31)[:30]])
+        penalty = np.sqrt(0.3 * 12) * np.eye(31)[:30]
+        rows = np.vstack([np.hstack([known[nodes], np.ones((12, 1))]), penalty])
         solution = np.linalg.lstsq(rows, np.vstack([y, np.zeros((30, 3))]), rcond=None)[0]
         np.testing.assert_array_equal(
             answers, (np.hstack([asked, np.ones((40, 1))]) @ solution).argmax(axis=1)

@@ -85,18 +85,31 @@ def _halves(
     return np.stack(left), np.stack(right)
 
 
-def _ridge_answers(known: Floats, targets: Floats, asked: Floats, penalty: float) -> NDArray[np.int64]:
-    """Classes that ridge regression on one-hot targets gives to ``asked``; one regression a leading index.
+def _ridge_answers(
+    known: Floats, asked: Floats, chosen: NDArray[np.int64], targets: Floats, penalty: float
+) -> NDArray[np.int64]:
+    """Classes that ridge regressions with an intercept give to ``asked``, one regression a row of ``chosen``.
+
+    In inner products: all regressions share them, and features are usually more than training nodes.
 
     Args:
-        known: (b, n, d). targets: (b, n, classes). asked: (b, m, d) or (m, d).
+        known: (n, d). asked: (m, d). chosen: (b, h) the rows of ``known`` of each regression. targets: (b, h, classes).
+
+    Returns:
+        (b, m).
     """
-    centre, mean = known.mean(axis=1, keepdims=True), targets.mean(axis=1, keepdims=True)
-    rows = known - centre
-    gram = rows @ rows.transpose(0, 2, 1)
-    gram[:, np.arange(gram.shape[1]), np.arange(gram.shape[1])] += penalty * gram.shape[1]
-    weights = rows.transpose(0, 2, 1) @ np.linalg.solve(gram, targets - mean)
-    return (asked @ weights + (mean - centre @ weights)).argmax(axis=2)
+    # Around a common point first: late layers' rows differ only in the last digits.
+    middle = known.mean(axis=0)
+    rows = known - middle
+    among, across = rows @ rows.T, (asked - middle) @ rows.T
+    gram = among[chosen[:, :, None], chosen[:, None, :]]
+    inner = across[:, chosen].transpose(1, 0, 2)
+    own = gram.mean(axis=1, keepdims=True)
+    gram_centred = gram - own - own.transpose(0, 2, 1) + own.mean(axis=2, keepdims=True)
+    inner_centred = inner - inner.mean(axis=2, keepdims=True) - own + own.mean(axis=2, keepdims=True)
+    gram_centred[:, np.arange(gram.shape[1]), np.arange(gram.shape[1])] += penalty * gram.shape[1]
+    mean = targets.mean(axis=1, keepdims=True)
+    return (inner_centred @ np.linalg.solve(gram_centred, targets - mean) + mean).argmax(axis=2)
 
 
 def predict_depth(
@@ -161,17 +174,15 @@ def predict_depth(
     for column, depth in enumerate(wanted):
         while reached < depth:
             propagated, reached = spmm(operator, propagated), reached + 1
-        known, asked = (propagated.numpy()[nodes].astype(np.float64) for nodes in (train, others))
-        answers, right_ones = [], []
-        for mine, other in ((left, right), (right, left)):
-            questions = np.concatenate(
-                [known[other], np.broadcast_to(asked, (HALVINGS, *asked.shape))], axis=1
-            )
-            given = _ridge_answers(known[mine], targets[mine], questions, PENALTY)
-            right_ones.append((given[:, : other.shape[1]] == labels[other]).mean(axis=1))
-            answers.append(given[:, other.shape[1] :])
+        read = propagated.numpy()[np.concatenate([train, others])].astype(np.float64)
+        known = read[: train.size]
+        given = [_ridge_answers(known, read, half, targets[half], PENALTY) for half in (left, right)]
+        right_ones = [
+            (np.take_along_axis(answers, other, axis=1) == labels[other]).mean(axis=1)
+            for answers, other in zip(given, (right, left), strict=True)
+        ]
         held_out[:, column] = (right_ones[0] + right_ones[1]) / 2
-        agreement[:, column] = (answers[0] == answers[1]).mean(axis=1)
+        agreement[:, column] = (given[0] == given[1])[:, train.size :].mean(axis=1)
     score = held_out.mean(axis=0) * agreement.mean(axis=0)
     at = int(score.argmax())
     # Paired: the same halves at every depth. Halvings overlap, so this is a rough scale and no test.
