@@ -40,7 +40,7 @@ GRAPH_RANKS = (
         "unpickle",
     ),
     ("ends", "field", "ops", "structure"),
-    ("attention", "components", "homophily", "matrices", "node_data", "npz"),
+    ("attention", "components", "convolution", "homophily", "matrices", "node_data", "npz"),
     ("density", "extremes", "layers"),
     (
         "archive",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from layerlab.graph import ops
+from layerlab.graph.convolution import convolve
 from layerlab.graph.layers import GATConv, GraphLike, per_layer
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
@@ -43,9 +43,14 @@ class CourseGCN(nn.Module):
         if isinstance(graph, Graph):
             graph = graph.normalized_adjacency(dtype=x.dtype)
         inner, outer = cast(Sequence[SparseMatrix], per_layer(graph, 2))
-        hidden = torch.relu(ops.spmm(inner, ops.linear(x, self.first.weight, self.first.bias)))
-        hidden = ops.dropout(hidden, self.dropout, self.training)
-        return ops.spmm(outer, ops.linear(hidden, self.second.weight, self.second.bias))
+        hidden = ops.spmm(inner, convolve(x, None, self.first.weight, self.first.bias))
+        hidden = convolve(
+            *(hidden, None, self.second.weight, self.second.bias),
+            activation="relu",
+            p=self.dropout,
+            training=self.training,
+        )
+        return ops.spmm(outer, hidden)
 
 
 class CourseGAT(nn.Module):
@@ -83,7 +88,6 @@ class CourseGAT(nn.Module):
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
         inner, outer = per_layer(graph, 2)
-        hidden = self.first(ops.feature_dropout(x, self.dropout, self.training), inner)
-        hidden = ops.dropout(nn.functional.elu(hidden), self.dropout, self.training)
-        out: Tensor = self.second(hidden, outer)
+        hidden = self.first(x, inner, p=self.dropout)
+        out: Tensor = self.second(hidden, outer, activation="elu", p=self.dropout)
         return out

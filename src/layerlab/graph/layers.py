@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.graph import ops
 from layerlab.graph.attention import attend, coefficients_of
+from layerlab.graph.convolution import Activation, convolve
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -106,10 +107,20 @@ class GCNConv(nn.Module):
         self.weight = _glorot(out_features, in_features, out_features, in_features)
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix) -> Tensor:
+    def forward(
+        self,
+        x: Tensor | SparseMatrix,
+        graph: Graph | SparseMatrix,
+        *,
+        activation: Activation | None = None,
+        p: float = 0.0,
+    ) -> Tensor:
+        """The output; ``activation`` and, in training, dropout with probability ``p`` are applied to ``x`` first."""
         _check_features(x, self.in_features)
         operator = _operator(graph, x, self.self_loops)
-        return ops.spmm(operator, ops.linear(x, self.weight), self.bias)
+        return convolve(
+            x, operator, self.weight, self.bias, activation=activation, p=p, training=self.training
+        )
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, self_loops={self.self_loops}"
@@ -186,22 +197,44 @@ class GATConv(nn.Module):
 
     @overload
     def forward(
-        self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix, return_attention: Literal[False] = False
+        self,
+        x: Tensor | SparseMatrix,
+        graph: Graph | SparseMatrix,
+        return_attention: Literal[False] = False,
+        *,
+        activation: Activation | None = None,
+        p: float = 0.0,
     ) -> Tensor: ...
 
     @overload
     def forward(
-        self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix, return_attention: Literal[True]
+        self,
+        x: Tensor | SparseMatrix,
+        graph: Graph | SparseMatrix,
+        return_attention: Literal[True],
+        *,
+        activation: Activation | None = None,
+        p: float = 0.0,
     ) -> tuple[Tensor, Attention]: ...
 
     def forward(
-        self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix, return_attention: bool = False
+        self,
+        x: Tensor | SparseMatrix,
+        graph: Graph | SparseMatrix,
+        return_attention: bool = False,
+        *,
+        activation: Activation | None = None,
+        p: float = 0.0,
     ) -> Tensor | tuple[Tensor, Attention]:
+        """The output, and on request the coefficients before dropout.
+
+        ``activation`` and, in training, dropout with probability ``p`` are applied to ``x`` first.
+        """
         _check_features(x, self.in_features)
         if isinstance(graph, Graph):
             graph = neighbourhoods(graph, x.dtype).to(device=x.device)
         pattern = _operator(graph, x).pattern
-        z = ops.linear(x, self.weight)
+        z = convolve(x, None, self.weight, activation=activation, p=p, training=self.training)
         vectors = (self.att_target, self.att_source)
         # The mean of one head is that head.
         flat = self.concat or self.heads == 1

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.graph import ops
+from layerlab.graph.convolution import Activation, convolve
 from layerlab.graph.layers import GATConv, GCNConv, GraphLike, SGConv, per_layer
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
@@ -24,27 +24,17 @@ def _check_depth(layers: int) -> None:
         raise UserError(f"expected layers >= 1, got {layers}")
 
 
-def _dropped(
-    x: Tensor | SparseMatrix, activation: Literal["relu", "elu"] | None, p: float, training: bool
-) -> Tensor | SparseMatrix:
-    """What the next layer reads: features after dropout, or hidden numbers after activation and dropout."""
-    if activation is None or isinstance(x, SparseMatrix):
-        return ops.feature_dropout(x, p, training)
-    return ops.activation_dropout(x, activation, p, training)
-
-
 def _through(
     convs: nn.ModuleList,
     x: Tensor | SparseMatrix,
     graph: GraphLike,
-    activation: Literal["relu", "elu"],
+    activation: Activation,
     p: float,
-    training: bool,
 ) -> Tensor:
     """Dropout, convolution, activation, dropout, convolution, ..."""
     out = x
     for position, (conv, operator) in enumerate(zip(convs, per_layer(graph, len(convs)), strict=True)):
-        out = conv(_dropped(out, activation if position else None, p, training), operator)
+        out = conv(out, operator, activation=activation if position else None, p=p)
     return cast(Tensor, out)
 
 
@@ -74,7 +64,7 @@ class GCN(nn.Module):
         return self.convs[0]
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
-        return _through(self.convs, x, graph, "relu", self.dropout, self.training)
+        return _through(self.convs, x, graph, "relu", self.dropout)
 
 
 class GAT(nn.Module):
@@ -117,7 +107,7 @@ class GAT(nn.Module):
         return self.convs[0]
 
     def forward(self, x: Tensor | SparseMatrix, graph: GraphLike) -> Tensor:
-        return _through(self.convs, x, graph, "elu", self.dropout, self.training)
+        return _through(self.convs, x, graph, "elu", self.dropout)
 
 
 class SGC(nn.Module):
@@ -176,6 +166,11 @@ class MLP(nn.Module):
         """``graph`` is accepted, so that every model is called alike, and ignored."""
         out = x
         for position, linear in enumerate(cast(Iterable[nn.Linear], self.linears)):
-            out = _dropped(out, "relu" if position else None, self.dropout, self.training)
-            out = ops.linear(out, linear.weight, linear.bias)
+            activation: Activation | None = "relu" if position else None
+            out = convolve(
+                *(out, None, linear.weight, linear.bias),
+                activation=activation,
+                p=self.dropout,
+                training=self.training,
+            )
         return cast(Tensor, out)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse as scipy_sparse
 from torch import Tensor
 
@@ -88,6 +89,11 @@ class Pattern:
                 f"of {rows} x {columns}; build it with SparseMatrix.from_scipy"
             )
         return True
+
+    @cached_property
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Row offsets and columns as numpy arrays over the same memory; of a pattern on a CPU."""
+        return self.crow.numpy(), self.col.numpy()
 
     @cached_property
     def row_summing(self) -> Pattern:

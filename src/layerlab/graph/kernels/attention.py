@@ -13,8 +13,7 @@ from torch import Tensor
 
 from layerlab.graph.kernels import operators, threads
 from layerlab.graph.kernels.operators import array, check, check_numbers, check_pattern, law
-
-_ops: Any = torch.ops.layerlab
+from layerlab.graph.kernels.registration import operator
 
 
 @cache
@@ -81,7 +80,7 @@ def _attention(
         numbers,
         None if bias is None else array(bias),
         numbers.dtype.type(slope),
-        *law(seed, p, numbers),
+        *law(seed, p, z.dtype),
         longest,
         alpha.numpy(),
         out.numpy(),
@@ -149,7 +148,7 @@ def _attention_backward(
         array(to_entry),
         numbers,
         numbers.dtype.type(slope),
-        *law(seed, p, numbers),
+        *law(seed, p, z.dtype),
         longest,
         array(alpha),
         upstream,
@@ -222,7 +221,7 @@ class _AttentionFunction(torch.autograd.Function):
         z, target, source, alpha, to_row, to_entry, *pattern, seed = ctx.saved_tensors
         to_bias = None
         if ctx.needs_input_grad[3]:
-            to_bias = _ops.column_sum.default(gradient)
+            to_bias = operators.column_sum(gradient)
         if torch.is_grad_enabled():
             with torch.enable_grad():
                 out = _differentiable(z, target, source, pattern, ctx.heads, ctx.slope, seed, ctx.p)
@@ -230,7 +229,7 @@ class _AttentionFunction(torch.autograd.Function):
             given = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
             sums = tuple(next(given) if t.requires_grad else None for t in (z, target, source))
         else:
-            sums = _ops.attention_backward.default(
+            sums = attention_backward(
                 gradient,
                 z,
                 target,
@@ -270,12 +269,12 @@ def _differentiable(
     )
     weights = (scores - peak[row]).exp()
     coefficients = weights / torch.zeros_like(peak).index_add(0, row, weights)[row]
-    coefficients = coefficients * _ops.activate.default(torch.ones_like(coefficients).detach(), 0, seed, p)
+    coefficients = coefficients * operators.activate(torch.ones_like(coefficients).detach(), 0, seed, p)
     messages = coefficients[:, :, None] * values[col]
     return torch.zeros_like(values[:rows]).index_add(0, row, messages).flatten(1)
 
 
-operators.operator(
+attention = operator(
     "attention(Tensor z, Tensor target, Tensor source, Tensor? bias, Tensor crow, Tensor col, "
     "Tensor? transposed_crow, Tensor? transposed_col, Tensor? order, int heads, int longest, float slope, "
     "Tensor? seed, float p) -> (Tensor, Tensor, Tensor, Tensor)",
@@ -283,7 +282,7 @@ operators.operator(
     _attention_fake,
     _AttentionFunction,
 )
-operators.operator(
+attention_backward = operator(
     "attention_backward(Tensor gradient, Tensor z, Tensor target, Tensor source, Tensor alpha, Tensor to_row, "
     "Tensor to_entry, Tensor crow, Tensor col, Tensor transposed_crow, Tensor transposed_col, Tensor order, "
     "int longest, float slope, Tensor? seed, float p) -> (Tensor, Tensor, Tensor)",
@@ -292,5 +291,3 @@ operators.operator(
         torch.empty_like(t, memory_format=torch.contiguous_format) for t in (z, target, source)
     ),
 )
-
-attention = _ops.attention.default

@@ -23,52 +23,19 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.graph.kernels import threads
+from layerlab.graph.kernels.registration import operator
 
 NONE, RELU, ELU = 0, 1, 2
 # Rows whose sum is one number of a chunked reduction: fixed, so that bits do not depend on threads.
 CHUNK = 1024
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-_library = torch.library.Library("layerlab", "DEF")
-_ops: Any = torch.ops.layerlab
-
 
 @cache
-def _cpu() -> ModuleType:
+def cpu() -> ModuleType:
     # numba takes half a second to import, and kernels are compiled (once a machine) at their first call.
     from layerlab.graph.kernels import products_cpu
 
     return products_cpu
-
-
-def operator(schema: str, cpu: Callable[..., Any], fake: Callable[..., Any], function: Any = None) -> None:
-    """Register an operator; ``function`` is its ``torch.autograd.Function`` and gets a ``call`` for its forward."""
-    name = schema.partition("(")[0]
-    _library.define(schema)
-    _library.impl(name, cpu, "CPU")
-    torch.library.register_fake(f"layerlab::{name}", fake, lib=_library)
-    if function is None:
-        return
-    overload = getattr(_ops, name).default
-
-    def call(*arguments: Any) -> Any:
-        # Plain tensors, nobody tracing: the dispatcher would take 20 microseconds to arrive at the same place.
-        first = arguments[0]
-        if first.is_cpu and type(first) in _PLAIN and torch._C._len_torch_dispatch_stack() == 0:
-            return cpu(*arguments)
-        with torch._C._AutoDispatchBelowAutograd():
-            return overload(*arguments)
-
-    def autograd(*arguments: Any) -> Any:
-        if torch.is_grad_enabled():
-            for given in arguments:
-                if isinstance(given, Tensor) and given.requires_grad:
-                    return function.apply(*arguments)
-        return call(*arguments)
-
-    function.call = staticmethod(call)
-    _library.impl(name, autograd, "Autograd")
 
 
 def array(tensor: Tensor) -> NDArray[Any]:
@@ -123,11 +90,12 @@ def _spmm(
             offsets,
             array(col),
             array(values),
+            None,
             array(dense),
             None if bias is None else array(bias),
             out.numpy(),
         )
-        threads.run(_cpu().spmm, arguments, threads.parts_of(offsets, len(col) * width))
+        threads.run(cpu().spmm, arguments, threads.parts_of(offsets, len(col) * width))
     return out
 
 
@@ -177,17 +145,17 @@ class _SpmmFunction(torch.autograd.Function):
         values, crow, col, transposed_values, transposed_crow, transposed_col, dense = ctx.saved_tensors
         to_values = to_dense = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_values = _ops.sampled_product.default(crow, col, gradient, dense)
+            to_values = sampled_product(crow, col, gradient, dense)
         if ctx.needs_input_grad[6]:
-            to_dense = _ops.spmm.default(
+            to_dense = spmm(
                 transposed_values, transposed_crow, transposed_col, values, crow, col, gradient, None
             )
         if ctx.needs_input_grad[7]:
-            to_bias = _ops.column_sum.default(gradient)
+            to_bias = column_sum(gradient)
         return to_values, None, None, None, None, None, to_dense, to_bias
 
 
-operator(
+spmm = operator(
     "spmm(Tensor values, Tensor crow, Tensor col, Tensor? transposed_values, Tensor? transposed_crow, "
     "Tensor? transposed_col, Tensor dense, Tensor? bias) -> Tensor",
     _spmm,
@@ -206,7 +174,7 @@ def _sampled_product(crow: Tensor, col: Tensor, left: Tensor, right: Tensor) -> 
         offsets = array(crow)
         arguments = (offsets, array(col), array(left), array(right), out.numpy())
         parts = threads.parts_of(offsets, len(col) * left.shape[1])
-        threads.run(_cpu().sampled_product, arguments, parts)
+        threads.run(cpu().sampled_product, arguments, parts)
     return out
 
 
@@ -227,7 +195,7 @@ class _SampledProductFunction(torch.autograd.Function):
         return None, None, to_left, to_right
 
 
-operator(
+sampled_product = operator(
     "sampled_product(Tensor crow, Tensor col, Tensor left, Tensor right) -> Tensor",
     _sampled_product,
     lambda crow, col, left, right: left.new_empty(col.shape[0]),
@@ -235,16 +203,20 @@ operator(
 )
 
 
+def sum_columns(x: NDArray[Any]) -> NDArray[Any]:
+    """``x.sum(0)``, added chunk by chunk: the same bits on any number of threads."""
+    chunks = -(-len(x) // CHUNK)
+    if x.size == 0:
+        return np.zeros(x.shape[1], x.dtype)
+    partial = np.empty((chunks, x.shape[1]), x.dtype)
+    threads.run(cpu().column_sums, (x, partial, CHUNK), threads.even_parts(chunks, x.size))
+    return partial[0] if chunks == 1 else partial.sum(0)
+
+
 def _column_sum(x: Tensor) -> Tensor:
     check_numbers(x)
     check(x.ndim == 2, "expected a matrix", x)
-    chunks = -(-len(x) // CHUNK)
-    if chunks == 0 or x.shape[1] == 0:
-        return x.new_zeros(x.shape[1])
-    partial = np.empty((chunks, x.shape[1]), array(x[:0]).dtype)
-    parts = threads.even_parts(chunks, x.numel())
-    threads.run(_cpu().column_sums, (array(x), partial, CHUNK), parts)
-    return torch.from_numpy(partial.sum(0))
+    return torch.from_numpy(sum_columns(array(x)))
 
 
 class _ColumnSumFunction(torch.autograd.Function):
@@ -260,30 +232,41 @@ class _ColumnSumFunction(torch.autograd.Function):
         return gradient.expand(ctx.shape)
 
 
-operator("column_sum(Tensor x) -> Tensor", _column_sum, lambda x: x.new_empty(x.shape[1]), _ColumnSumFunction)
+column_sum = operator(
+    "column_sum(Tensor x) -> Tensor", _column_sum, lambda x: x.new_empty(x.shape[1]), _ColumnSumFunction
+)
 
 
 # --- activation and dropout -----------------------------------------------------------------------------------------
 
 
-def law(seed: Tensor | None, p: float, like: NDArray[Any]) -> tuple[Any, Any, Any]:
-    """Seed, threshold and scale as the kernels want them."""
+@cache
+def keep_law(p: float, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Threshold and scale as the kernels want them: words below the threshold drop, what stays is scaled."""
     from layerlab.lab.random import drop_threshold
 
-    threshold = drop_threshold(p)
-    if threshold and (seed is None or seed.dtype != torch.int64 or seed.numel() != 1):
+    threshold = np.uint32(drop_threshold(p))  # refuses a p outside [0, 1)
+    scale = 1.0 / (1.0 - p)
+    return threshold, np.float32(scale) if dtype is torch.float32 else np.float64(scale)
+
+
+def law(seed: Tensor | None, p: float, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """Seed, threshold and scale as the kernels want them."""
+    threshold, scale = keep_law(p, dtype)
+    if not threshold:
+        return np.uint64(0), threshold, scale
+    if seed is None or seed.dtype != torch.int64 or seed.numel() != 1:
         raise UserError("dropout needs a seed, one int64")
-    key = int(seed) % 2**64 if seed is not None and threshold else 0
-    return np.uint64(key), np.uint32(threshold), like.dtype.type(1.0 / (1.0 - p))
+    return np.uint64(int(seed) % 2**64), threshold, scale
 
 
 def _activate(x: Tensor, activation: int, seed: Tensor | None, p: float) -> Tensor:
     check_numbers(x)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     flat = array(x).reshape(-1)
-    parts = threads.even_parts(len(flat), 4 * len(flat), _cpu().BATCH)
-    arguments = (flat, activation, *law(seed, p, flat), out.numpy().reshape(-1))
-    threads.run(_cpu().activate, arguments, parts)
+    parts = threads.even_parts(len(flat), 4 * len(flat), cpu().BATCH)
+    arguments = (flat, activation, *law(seed, p, x.dtype), 0, out.numpy().reshape(-1))
+    threads.run(cpu().activate, arguments, parts)
     return out
 
 
@@ -294,12 +277,12 @@ def _activate_backward(
     check(gradient.shape == out.shape, "expected a gradient of the result's shape", gradient, out)
     to_x = torch.empty_like(out, memory_format=torch.contiguous_format)
     flat, result = array(gradient).reshape(-1), array(out).reshape(-1)
-    parts = threads.even_parts(len(flat), 4 * len(flat), _cpu().BATCH)
-    drawn, written = law(seed, p, flat), to_x.numpy().reshape(-1)
+    parts = threads.even_parts(len(flat), 4 * len(flat), cpu().BATCH)
+    drawn, written = law(seed, p, out.dtype), to_x.numpy().reshape(-1)
     if activation == RELU:
-        threads.run(_cpu().relu_backward, (flat, result, drawn[2], written), parts)
+        threads.run(cpu().relu_backward, (flat, result, drawn[2], written), parts)
     else:
-        threads.run(_cpu().elu_backward, (flat, result, *drawn, written), parts)
+        threads.run(cpu().elu_backward, (flat, result, *drawn, 0, written), parts)
     return to_x
 
 
@@ -322,27 +305,25 @@ class _ActivateFunction(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         out, seed = ctx.saved_tensors
         if ctx.activation == NONE:
-            return _ops.activate.default(gradient, NONE, seed, ctx.p), None, None, None
+            return activate(gradient, NONE, seed, ctx.p), None, None, None
         if not torch.is_grad_enabled():
-            to_x = _ops.activate_backward.default(gradient, out, ctx.activation, seed, ctx.p)
+            to_x = activate_backward(gradient, out, ctx.activation, seed, ctx.p)
             return to_x, None, None, None
-        mask = _ops.activate.default(torch.ones_like(out).detach(), NONE, seed, ctx.p)
+        mask = activate(torch.ones_like(out).detach(), NONE, seed, ctx.p)
         slope = (out > 0).to(out.dtype)
         if ctx.activation == ELU:
             slope = slope + (1 - slope) * (out * (1 - ctx.p) + 1)
         return gradient * mask * slope, None, None, None
 
 
-operator(
+activate = operator(
     "activate(Tensor x, int activation, Tensor? seed, float p) -> Tensor",
     _activate,
     _same_shape,
     _ActivateFunction,
 )
-operator(
+activate_backward = operator(
     "activate_backward(Tensor gradient, Tensor out, int activation, Tensor? seed, float p) -> Tensor",
     _activate_backward,
     _same_shape,
 )
-
-spmm, activate = _ops.spmm.default, _ops.activate.default

@@ -37,11 +37,12 @@ BATCH = 16 * GROUP
 
 @inline
 def _accumulate(
-    out: Any, col: Any, values: Any, x: Any, start: Any, stop: Any, stride: Any, offset: Any
+    out: Any, col: Any, values: Any, order: Any, x: Any, start: Any, stop: Any, stride: Any, offset: Any
 ) -> Any:
     """``out + sum over entries of values[e] * x[col[e], offset : offset + W]``, W being the width of ``out``."""
     for entry in range(start, stop):
-        out = add(out, multiply(splat(out, values[entry]), load(out, x, U(col[entry]) * stride + offset)))
+        value = values[entry if order is None else U(order[entry])]
+        out = add(out, multiply(splat(out, value), load(out, x, U(col[entry]) * stride + offset)))
     return out
 
 
@@ -50,6 +51,7 @@ def _block(
     zero: Any,
     col: Any,
     values: Any,
+    order: Any,
     x: Any,
     bias: Any,
     out: Any,
@@ -60,45 +62,50 @@ def _block(
     row: Any,
 ) -> None:
     begin = zero if bias is None else load(zero, bias, offset)
-    store(out, row * stride + offset, _accumulate(begin, col, values, x, start, stop, stride, offset))
+    store(out, row * stride + offset, _accumulate(begin, col, values, order, x, start, stop, stride, offset))
 
 
 @kernel
-def spmm(crow: Any, col: Any, values: Any, x: Any, bias: Any, out: Any, first: int, last: int) -> None:
-    """``out[i] = bias + sum over entries e of row i of values[e] x[col[e]]``; bias may be None."""
+def spmm(
+    crow: Any, col: Any, values: Any, order: Any, x: Any, bias: Any, out: Any, first: int, last: int
+) -> None:
+    """``out[i] = bias + sum over entries e of row i of values[e] x[col[e]]``; bias may be None.
+
+    With an ``order``, the value of entry e is ``values[order[e]]``.
+    """
     width = U(x.shape[1])
     for row in range(U(first), U(last)):
         a, b = U(crow[row]), U(crow[row + U(1)])
         f = U(0)
         while f + U(32) <= width:
-            _block(zeros(x, 32), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, row)
             f += U(32)
         if f + U(16) <= width:
-            _block(zeros(x, 16), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, row)
             f += U(16)
         if f + U(8) <= width:
-            _block(zeros(x, 8), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, row)
             f += U(8)
         rest = width - f
         if rest == U(0):
             continue
         if width > U(8):
             # The last full block once more: the same numbers, written twice, in one pass.
-            _block(zeros(x, 8), col, values, x, bias, out, a, b, width, width - U(8), row)
+            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, width - U(8), row)
         elif rest == U(7):
-            _block(zeros(x, 7), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 7), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(6):
-            _block(zeros(x, 6), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 6), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(5):
-            _block(zeros(x, 5), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 5), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(4):
-            _block(zeros(x, 4), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 4), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(3):
-            _block(zeros(x, 3), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 3), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(2):
-            _block(zeros(x, 2), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 2), col, values, order, x, bias, out, a, b, width, f, row)
         else:
-            _block(zeros(x, 1), col, values, x, bias, out, a, b, width, f, row)
+            _block(zeros(x, 1), col, values, order, x, bias, out, a, b, width, f, row)
 
 
 @inline
@@ -192,15 +199,26 @@ def _activate_batch(
 
 @kernel
 def activate(
-    x: Any, activation: int, seed: Any, threshold: Any, scale: Any, out: Any, first: int, last: int
+    x: Any,
+    activation: int,
+    seed: Any,
+    threshold: Any,
+    scale: Any,
+    begin: int,
+    out: Any,
+    first: int,
+    last: int,
 ) -> None:
-    """``out = dropout(activation(x))`` for flat elements ``first ... last - 1``; a threshold of 0 drops nothing."""
+    """``out = dropout(activation(x))`` for flat elements ``first ... last - 1``; a threshold of 0 drops nothing.
+
+    Element i has the random word of number ``begin + i``.
+    """
     words = np.empty(BATCH + 2 * GROUP, np.uint32)
     shift = 0
     for start in range(first, last, BATCH):
         stop = min(start + BATCH, last)
         if threshold > 0:
-            shift = draw(words, seed, U(0), start, stop)
+            shift = draw(words, seed, U(0), begin + start, begin + stop)
         a, b, s = U(start), U(stop), U(shift)
         # Inlined with a constant each time: no branch is left within the loops.
         if activation == RELU:
@@ -252,7 +270,15 @@ def relu_backward(gradient: Any, y: Any, scale: Any, out: Any, first: int, last:
 
 @kernel
 def elu_backward(
-    gradient: Any, y: Any, seed: Any, threshold: Any, scale: Any, out: Any, first: int, last: int
+    gradient: Any,
+    y: Any,
+    seed: Any,
+    threshold: Any,
+    scale: Any,
+    begin: int,
+    out: Any,
+    first: int,
+    last: int,
 ) -> None:
     """The gradient of ``y = dropout(elu(x))``, with the same words drawn again."""
     words = np.empty(BATCH + 2 * GROUP, np.uint32)
@@ -261,7 +287,7 @@ def elu_backward(
     for start in range(first, last, BATCH):
         stop = min(start + BATCH, last)
         if threshold > 0:
-            shift = draw(words, seed, U(0), start, stop)
+            shift = draw(words, seed, U(0), begin + start, begin + stop)
         i, a, b = U(start), U(start), U(stop)
         while i + U(8) <= b:
             _slope_block(zeros(y, 8), gradient, y, i, words, i - a + U(shift), threshold, scale, inverse, out)

@@ -1,0 +1,204 @@
+"""A layer's whole linear part as one step of autograd: activation, dropout, product with the weights, propagation.
+
+``P (drop(act(x)) W^T) + b``, or without P. On a small graph the kernels take less time than the calls between them, so
+a layer makes one. The same numbers as the operators one by one (`layerlab.graph.ops`), with the same random words;
+whoever traces, transforms or differentiates twice is led to those.
+
+Dense features are read in blocks of rows: what lies between activation and product never leaves the cache, and is drawn
+again in the backward instead of being kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from layerlab.graph.kernels import threads
+from layerlab.graph.kernels.operators import ELU, NONE, RELU, array, cpu, keep_law, sum_columns
+from layerlab.graph.sparse import Pattern, SparseMatrix
+
+# Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
+_BLOCK = 1 << 18
+
+Plain = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
+
+
+def _product(
+    pattern: Pattern,
+    values: NDArray[Any],
+    dense: NDArray[Any],
+    bias: NDArray[Any] | None = None,
+    order: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """``matrix @ dense + bias``; with an order, the matrix has ``values[order]``."""
+    crow, col = pattern.arrays
+    out = np.empty((len(crow) - 1, dense.shape[1]), dense.dtype)
+    if out.size:
+        parts = threads.parts_of(crow, len(col) * dense.shape[1])
+        threads.run(cpu().spmm, (crow, col, values, order, dense, bias, out), parts)
+    return out
+
+
+class _Before:
+    """``drop(act(.))`` of flat numbers: which activation, and which random words."""
+
+    def __init__(self, activation: int, seed: int, p: float, dtype: torch.dtype) -> None:
+        self.activation = activation
+        self.law = (np.uint64(seed), *keep_law(p, dtype))
+        self.identity = activation == NONE and p == 0.0
+
+    def of(self, x: NDArray[Any], begin: int) -> NDArray[Any]:
+        """``drop(act(x))``, x being the elements ``begin, begin + 1, ...`` of a tensor."""
+        if self.identity:
+            return x
+        out = np.empty_like(x)
+        parts = threads.even_parts(x.size, 4 * x.size, cpu().BATCH)
+        arguments = (x.reshape(-1), self.activation, *self.law, begin, out.reshape(-1))
+        threads.run(cpu().activate, arguments, parts)
+        return out
+
+    def backward(self, gradient: NDArray[Any], y: NDArray[Any], begin: int, out: NDArray[Any]) -> None:
+        """From the gradient of ``y = of(x)`` to that of x."""
+        given, result, written = gradient.reshape(-1), y.reshape(-1), out.reshape(-1)
+        parts = threads.even_parts(y.size, 4 * y.size, cpu().BATCH)
+        if self.activation == RELU:
+            threads.run(cpu().relu_backward, (given, result, self.law[2], written), parts)
+        elif self.activation == ELU:
+            threads.run(cpu().elu_backward, (given, result, *self.law, begin, written), parts)
+        else:
+            threads.run(cpu().activate, (given, NONE, *self.law, begin, written), parts)
+
+
+def _block_rows(x: NDArray[Any]) -> int:
+    return max(1, _BLOCK // max(1, x.shape[1]))
+
+
+def _dense_product(
+    x: NDArray[Any], weight: Tensor, before: _Before
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """``drop(act(x)) W^T``, and the left factor where it is small enough to be kept."""
+    if x.size <= _BLOCK:
+        y = before.of(x, 0)
+        return (torch.from_numpy(y) @ weight.t()).numpy(), y
+    z = np.empty((len(x), len(weight)), x.dtype)
+    rows, out = _block_rows(x), torch.from_numpy(z)
+    for start in range(0, len(x), rows):
+        block = torch.from_numpy(before.of(x[start : start + rows], start * x.shape[1]))
+        torch.mm(block, weight.t(), out=out[start : start + rows])
+    return z, None
+
+
+def _dense_backward(
+    x: NDArray[Any],
+    y: NDArray[Any] | None,
+    weight: Tensor,
+    to_z: NDArray[Any],
+    before: _Before,
+    needs_x: bool,
+) -> tuple[Tensor | None, Tensor]:
+    to_x = np.empty_like(x) if needs_x else None
+    to_weight = torch.zeros_like(weight)
+    rows, given = _block_rows(x), torch.from_numpy(to_z)
+    for start in range(0, len(x), rows):
+        begin, here = start * x.shape[1], slice(start, start + rows)
+        block = before.of(x[here], begin) if y is None else y
+        to_weight.addmm_(given[here].t(), torch.from_numpy(block))
+        if to_x is not None:
+            before.backward((given[here] @ weight).numpy(), block, begin, to_x[here])
+    return None if to_x is None else torch.from_numpy(to_x), to_weight
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor | SparseMatrix,
+        operator: SparseMatrix | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        before: _Before,
+        plain: Plain,
+    ) -> Tensor:
+        added = None if bias is None else array(bias)
+        own = added if operator is None else None
+        y: NDArray[Any] | None
+        if isinstance(x, SparseMatrix):
+            y = values = before.of(array(x.values), 0)
+            z = _product(x.pattern, values, np.ascontiguousarray(array(weight).T), own)
+            ctx.save_for_backward(None, weight, bias)
+        else:
+            z, y = _dense_product(array(x), weight.detach(), before)
+            if own is not None:
+                z += own
+            ctx.save_for_backward(x, weight, bias)
+        ctx.sparse = x if isinstance(x, SparseMatrix) else None
+        ctx.y, ctx.operator, ctx.before, ctx.plain = y, operator, before, plain
+        if operator is not None:
+            z = _product(operator.pattern, array(operator.values), z, added)
+        return torch.from_numpy(z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_backward(ctx, x, weight, bias, gradient)
+        to_x = to_bias = None
+        given = array(gradient)
+        if ctx.needs_input_grad[3]:
+            to_bias = torch.from_numpy(sum_columns(given))
+        if ctx.operator is not None:
+            values = array(ctx.operator.transposed_values())
+            given = _product(ctx.operator.pattern.transposed()[0], values, given)
+        if ctx.sparse is None:
+            to_x, to_weight = _dense_backward(
+                array(x), ctx.y, weight.detach(), given, ctx.before, ctx.needs_input_grad[0]
+            )
+        else:
+            pattern, order = ctx.sparse.pattern.transposed()
+            product = _product(pattern, ctx.y, given, order=array(order))
+            to_weight = torch.from_numpy(np.ascontiguousarray(product.T))
+        return to_x, None, to_weight, to_bias, None, None
+
+
+def _differentiable_backward(
+    ctx: Any, x: Tensor | None, weight: Tensor, bias: Tensor | None, gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients as functions that can be differentiated again, through the operators one by one."""
+    with torch.enable_grad():
+        out = ctx.plain(ctx.sparse if x is None else x, weight, bias)
+    inputs = (x, weight, bias)
+    wanted = [t for t in inputs if t is not None and t.requires_grad]
+    given = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
+    found = [next(given) if t is not None and t.requires_grad else None for t in inputs]
+    return found[0], None, found[1], found[2], None, None
+
+
+def convolve(
+    x: Tensor | SparseMatrix,
+    operator: SparseMatrix | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: int,
+    seed: int,
+    p: float,
+    plain: Plain,
+) -> Tensor:
+    """``P (drop(act(x)) W^T) + b`` for checked arguments that `direct` and `kernels.serve` let through.
+
+    Args:
+        x: ``(m, in)``; constant where it is sparse.
+        operator: P, ``(n, m)``, constant; None for the identity.
+        weight: ``(out, in)``; fastest where its memory is that of an ``(in, out)`` matrix.
+        bias: ``(out,)`` or None.
+        activation: NONE, RELU or ELU; NONE where x is sparse.
+        seed: 64 bits.
+        p: probability of dropping.
+        plain: the same layer by single operators, for double backward.
+    """
+    out: Tensor = _Convolution.apply(x, operator, weight, bias, _Before(activation, seed, p, x.dtype), plain)
+    return out

@@ -1,0 +1,184 @@
+"""The fused linear step of a layer against the plain operators: values, gradients, random words, blocks, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from layerlab.errors import UserError
+from layerlab.graph import kernels, ops
+from layerlab.graph.convolution import Activation, convolve
+from layerlab.graph.kernels import convolution as fused
+from layerlab.graph.kernels.operators import ELU, NONE, RELU
+from layerlab.graph.kernels.operators import activate as activate_operator
+from layerlab.graph.sparse import SparseMatrix
+
+CODES = {None: NONE, "relu": RELU, "elu": ELU}
+ACTIVATIONS: tuple[Activation | None, ...] = (None, "relu", "elu")
+
+
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def sparse(rows: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> SparseMatrix:
+    dense = randn(rows, columns, seed=seed, dtype=dtype)
+    return SparseMatrix.from_dense(dense * (randn(rows, columns, seed=seed + 100) > 0.3))
+
+
+def by_single_operators(
+    x: Tensor | SparseMatrix,
+    operator: SparseMatrix | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: Activation | None,
+    p: float,
+) -> Tensor:
+    """The same step, one operator after the other, drawing the same seed."""
+    seed = ops.new_seed() if p else None
+    if isinstance(x, SparseMatrix):
+        before: Tensor | SparseMatrix = x.with_values(activate_operator(x.values, NONE, seed, p))
+    else:
+        before = activate_operator(x, CODES[activation], seed, p)
+    if operator is None:
+        return ops.linear(before, weight, bias)
+    return ops.spmm(operator, ops.linear(before, weight), bias)
+
+
+def gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    weights = torch.cos(torch.arange(out.numel(), dtype=out.dtype)).view_as(out)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), inputs)]
+
+
+def compare(
+    x: Tensor | SparseMatrix,
+    operator: SparseMatrix | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: Activation | None,
+    p: float,
+) -> None:
+    weight = weight.requires_grad_()
+    inputs = [weight, *([] if bias is None else [bias.requires_grad_()])]
+    if isinstance(x, Tensor):
+        inputs.append(x.requires_grad_())
+    torch.manual_seed(3)
+    out = convolve(x, operator, weight, bias, activation=activation, p=p, training=True)
+    assert type(out.grad_fn).__name__ == "_ConvolutionBackward"
+    fast = gradients(out, inputs)
+    torch.manual_seed(3)
+    slow = gradients(by_single_operators(x, operator, weight, bias, activation, p), inputs)
+    rounding = {"rtol": 1e-11, "atol": 1e-13} if out.dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, **rounding)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("width", [1, 7, 16, 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sparse_features(p: float, width: int, dtype: torch.dtype) -> None:
+    for operator in (None, sparse(9, 20, dtype=dtype), sparse(20, 20, seed=4, dtype=dtype)):
+        for bias in (None, randn(width, seed=2, dtype=dtype)):
+            x, weight = sparse(20, 50, seed=5, dtype=dtype), randn(width, 50, seed=1, dtype=dtype)
+            compare(x, operator, weight, bias, None, p)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("block", [1, 64, 1 << 18])
+def test_dense_features(p: float, activation: Activation | None, block: int, monkeypatch) -> None:
+    monkeypatch.setattr(fused, "_BLOCK", block)
+    for dtype in (torch.float32, torch.float64):
+        for operator in (None, sparse(9, 20, dtype=dtype)):
+            for bias in (None, randn(3, seed=2, dtype=dtype)):
+                x, weight = randn(20, 11, seed=5, dtype=dtype), randn(3, 11, seed=1, dtype=dtype)
+                compare(x, operator, weight, bias, activation, p)
+
+
+def test_same_as_on_the_plain_path() -> None:
+    x, operator, weight, bias = sparse(20, 50), sparse(9, 20), randn(3, 50), randn(3)
+    for features in (x, x.to_dense()):
+        fast = convolve(features, operator, weight, bias)
+        with kernels.disabled():
+            torch.testing.assert_close(fast, convolve(features, operator, weight, bias))
+
+
+def test_constant_inputs_get_no_gradient() -> None:
+    x, weight = randn(4, 3), randn(2, 3).requires_grad_()
+    (convolve(x, None, weight, randn(2)) ** 2).sum().backward()
+    assert x.grad is None
+    torch.testing.assert_close(weight.grad, 2 * (x @ weight.detach().t() + randn(2)).t() @ x)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("propagates", [True, False])
+def test_first_and_second_gradients(activation: Activation | None, propagates: bool) -> None:
+    operator = sparse(5, 6) if propagates else None
+    inputs = [t.requires_grad_() for t in (randn(6, 4), randn(3, 4, seed=1), randn(3, seed=2))]
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return convolve(x, operator, weight, bias, activation=activation, p=0.3, training=True)
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_first_and_second_gradients_of_sparse_features() -> None:
+    x, operator = sparse(6, 9), sparse(5, 6)
+    inputs = [t.requires_grad_() for t in (randn(3, 9, seed=1), randn(3, seed=2))]
+
+    def run(weight: Tensor, bias: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return convolve(x, operator, weight, bias, p=0.3, training=True)
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_values_that_are_trained_take_the_operators_one_by_one() -> None:
+    x, weight = sparse(6, 9), randn(3, 9).requires_grad_()
+    values = x.values.clone().requires_grad_()
+    convolve(x.with_values(values), None, weight).sum().backward()
+    expected = weight.detach().sum(0)[x.col.long()]
+    torch.testing.assert_close(values.grad, expected)
+
+
+def test_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused.threads, "SMALL", 0)
+    x, operator = sparse(300, 200, dtype=torch.float32), sparse(250, 300, seed=3, dtype=torch.float32)
+    weight = randn(17, 200, dtype=torch.float32).requires_grad_()
+    bits = []
+    for count in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        torch.manual_seed(1)
+        out = convolve(x, operator, weight, randn(17, dtype=torch.float32), p=0.5, training=True)
+        bits.append(np.concatenate([t.numpy().ravel() for t in gradients(out, [weight])]).tobytes())
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    x, operator, weight = randn(4, 3), sparse(4, 4), randn(2, 3)
+    for call in (
+        lambda: convolve(x, sparse(4, 5), weight),
+        lambda: convolve(x, operator, weight, randn(3)),
+        lambda: convolve(x, operator, weight, p=1.0, training=True),
+        lambda: convolve(x, operator, weight, activation="tanh"),  # type: ignore[arg-type]
+        lambda: convolve(sparse(4, 3), operator, weight, activation="relu"),
+        lambda: convolve(sparse(4, 5), operator, weight),
+        lambda: convolve(x.float(), operator, weight.float()),
+    ):
+        with pytest.raises(UserError):
+            call()
+
+
+def test_empty_inputs() -> None:
+    nothing = SparseMatrix.from_dense(torch.zeros(0, 3))
+    weight = torch.ones(2, 3).requires_grad_()
+    for x in (nothing, torch.zeros(0, 3)):
+        out = convolve(x, None, weight, torch.zeros(2))
+        assert out.shape == (0, 2)
+        (gradient,) = torch.autograd.grad(out.sum(), [weight])
+        assert gradient.shape == (2, 3) and not gradient.any()
