@@ -10,7 +10,7 @@ from layerlab.errors import UserError
 from layerlab.graph import kernels, ops
 from layerlab.graph.kernels import convolution as fused
 from layerlab.graph.kernels.operators import ELU, NONE, RELU, activate
-from layerlab.graph.kernels.registration import direct
+from layerlab.graph.kernels.registration import direct, plain
 from layerlab.graph.sparse import SparseMatrix
 
 Activation: TypeAlias = Literal["relu", "elu"]
@@ -57,12 +57,12 @@ def convolve(
         return _propagate(ops.activation_dropout(x, activation, p, training), operator, weight, bias)
     code, seed = _CODES[activation], ops.new_seed() if p else None
 
-    def plain(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def single(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None) -> Tensor:
         if isinstance(x, SparseMatrix):
             return _propagate(x.with_values(activate(x.values, code, seed, p)), operator, weight, bias)
         return _propagate(activate(x, code, seed, p), operator, weight, bias)
 
-    return fused.convolve(x, operator, weight, bias, code, 0 if seed is None else int(seed), p, plain)
+    return fused.convolve(x, operator, weight, bias, code, 0 if seed is None else int(seed), p, single)
 
 
 def _propagate(
@@ -77,25 +77,24 @@ def _fusible(
     x: Tensor | SparseMatrix, operator: SparseMatrix | None, weight: Tensor, bias: Tensor | None
 ) -> bool:
     """Whether the arguments fit, are of a kind that the kernels serve, and only x, weight and bias are trained."""
-    if not direct(weight):
-        return False
-    numbers = [weight]
-    if bias is not None:
-        numbers.append(bias)
-    for given in (x, operator):
-        if isinstance(given, SparseMatrix):
-            if given.values.requires_grad or not given.pattern.trusted:
-                return False
-            numbers.append(given.values)
-        elif given is not None:
-            numbers.append(given)
     dtype = weight.dtype
-    if not kernels.serve(*numbers) or any(t.dtype is not dtype or not direct(t) for t in numbers):
+    if not (kernels.serve(weight) and direct(weight)):
+        return False
+    for matrix in (x, operator):
+        if isinstance(matrix, SparseMatrix):
+            values = matrix.values
+            if values.requires_grad or values.dtype is not dtype or not plain(values):
+                return False
+            if not matrix.pattern.trusted:
+                return False
+        elif matrix is not None and (matrix.dtype is not dtype or not plain(matrix)):
+            return False
+    if bias is not None and (bias.dtype is not dtype or not plain(bias) or bias.shape != weight.shape[:1]):
         return False
     # What does not fit is refused by the plain operators, each for its part.
+    shape = x.shape
     return (
-        len(x.shape) == weight.ndim == 2
-        and x.shape[1] == weight.shape[1]
-        and (bias is None or bias.shape == weight.shape[:1])
-        and (operator is None or operator.shape[1] == x.shape[0])
+        len(shape) == weight.ndim == 2
+        and shape[1] == weight.shape[1]
+        and (operator is None or operator.shape[1] == shape[0])
     )

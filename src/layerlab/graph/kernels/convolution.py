@@ -25,7 +25,7 @@ from layerlab.graph.sparse import Pattern, SparseMatrix
 # Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
 _BLOCK = 1 << 18
 
-Plain = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
+Single = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
 
 
 def _product(
@@ -122,7 +122,7 @@ class _Convolution(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         before: _Before,
-        plain: Plain,
+        single: Single,
     ) -> Tensor:
         added = None if bias is None else array(bias)
         own = added if operator is None else None
@@ -137,7 +137,7 @@ class _Convolution(torch.autograd.Function):
                 z += own
             ctx.save_for_backward(x, weight, bias)
         ctx.sparse = x if isinstance(x, SparseMatrix) else None
-        ctx.y, ctx.operator, ctx.before, ctx.plain = y, operator, before, plain
+        ctx.y, ctx.operator, ctx.before, ctx.single = y, operator, before, single
         if operator is not None:
             z = _product(operator.pattern, array(operator.values), z, added)
         return torch.from_numpy(z)
@@ -170,7 +170,7 @@ def _differentiable_backward(
 ) -> tuple[Tensor | None, ...]:
     """The gradients as functions that can be differentiated again, through the operators one by one."""
     with torch.enable_grad():
-        out = ctx.plain(ctx.sparse if x is None else x, weight, bias)
+        out = ctx.single(ctx.sparse if x is None else x, weight, bias)
     inputs = (x, weight, bias)
     wanted = [t for t in inputs if t is not None and t.requires_grad]
     given = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
@@ -186,7 +186,7 @@ def convolve(
     activation: int,
     seed: int,
     p: float,
-    plain: Plain,
+    single: Single,
 ) -> Tensor:
     """``P (drop(act(x)) W^T) + b`` for checked arguments that `direct` and `kernels.serve` let through.
 
@@ -198,7 +198,7 @@ def convolve(
         activation: NONE, RELU or ELU; NONE where x is sparse.
         seed: 64 bits.
         p: probability of dropping.
-        plain: the same layer by single operators, for double backward.
+        single: the same by single operators, for double backward.
     """
-    out: Tensor = _Convolution.apply(x, operator, weight, bias, _Before(activation, seed, p, x.dtype), plain)
+    out: Tensor = _Convolution.apply(x, operator, weight, bias, _Before(activation, seed, p, x.dtype), single)
     return out

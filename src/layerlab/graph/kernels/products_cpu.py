@@ -65,33 +65,73 @@ def _block(
     store(out, row * stride + offset, _accumulate(begin, col, values, order, x, start, stop, stride, offset))
 
 
+@inline
+def _pair(
+    zero: Any,
+    other: Any,
+    col: Any,
+    values: Any,
+    order: Any,
+    x: Any,
+    bias: Any,
+    out: Any,
+    start: Any,
+    stop: Any,
+    stride: Any,
+    offset: Any,
+    second: Any,
+    row: Any,
+) -> None:
+    """Two blocks of a row in one pass over its entries: indices and cache lines are fetched once."""
+    left = zero if bias is None else load(zero, bias, offset)
+    right = other if bias is None else load(other, bias, second)
+    for entry in range(start, stop):
+        value = values[entry if order is None else U(order[entry])]
+        at = U(col[entry]) * stride
+        left = add(left, multiply(splat(left, value), load(left, x, at + offset)))
+        right = add(right, multiply(splat(right, value), load(right, x, at + second)))
+    store(out, row * stride + offset, left)
+    store(out, row * stride + second, right)
+
+
 @kernel
 def spmm(
     crow: Any, col: Any, values: Any, order: Any, x: Any, bias: Any, out: Any, first: int, last: int
 ) -> None:
     """``out[i] = bias + sum over entries e of row i of values[e] x[col[e]]``; bias may be None.
 
-    With an ``order``, the value of entry e is ``values[order[e]]``.
+    With an ``order``, the value of entry e is ``values[order[e]]``. Up to 64 columns take one pass over a row. Blocks
+    that end with the row may overlap the one before: the same numbers, written twice.
     """
     width = U(x.shape[1])
+    w32, w16, w8 = width - U(32), width - U(16), width - U(8)  # only used where they are not negative
     for row in range(U(first), U(last)):
         a, b = U(crow[row]), U(crow[row + U(1)])
         f = U(0)
-        while f + U(32) <= width:
-            _block(zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, row)
-            f += U(32)
-        if f + U(16) <= width:
-            _block(zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, row)
-            f += U(16)
-        if f + U(8) <= width:
-            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, row)
-            f += U(8)
+        while f + U(64) <= width:
+            _pair(
+                zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, f + U(32), row
+            )
+            f += U(64)
         rest = width - f
         if rest == U(0):
             continue
-        if width > U(8):
-            # The last full block once more: the same numbers, written twice, in one pass.
-            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, width - U(8), row)
+        if rest > U(40):
+            _pair(zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, w32, row)
+        elif rest > U(32):
+            _pair(zeros(x, 32), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+        elif rest == U(32):
+            _block(zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, row)
+        elif rest > U(24):
+            _pair(zeros(x, 16), zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, w16, row)
+        elif rest > U(16):
+            _pair(zeros(x, 16), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+        elif rest == U(16):
+            _block(zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, row)
+        elif rest > U(8):
+            _pair(zeros(x, 8), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+        elif width >= U(8):
+            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, w8, row)
         elif rest == U(7):
             _block(zeros(x, 7), col, values, order, x, bias, out, a, b, width, f, row)
         elif rest == U(6):
