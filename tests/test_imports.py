@@ -40,7 +40,7 @@ GRAPH_RANKS = (
         "unpickle",
     ),
     ("ends", "field", "ops", "structure"),
-    ("attention", "components", "convolution", "homophily", "matrices", "node_data", "npz"),
+    ("attention", "components", "convolution", "homophily", "matrices", "node_data", "npz", "powers"),
     ("density", "extremes", "layers"),
     (
         "archive",

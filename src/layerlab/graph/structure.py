@@ -100,6 +100,29 @@ class Graph:
         notes = merged + tuple(plural(number, noun) for number, noun in seen if number)
         return graph.with_notes(notes)
 
+    def reorder(self) -> tuple[Graph, npt.NDArray[np.int64]]:
+        """The same graph with its nodes renumbered so that neighbours are close in memory (reverse Cuthill-McKee).
+
+        Worth it on large graphs with local structure. With 169,343 nodes and 2.3 to 2.5 million entries, one thread:
+        a product with 16 columns takes 3.6 ms instead of 32 on a shuffled ring, 22 instead of 32 on a random
+        power-law graph; attention, 8 heads of 16, takes 197 ms instead of 663 and 523 instead of 619. Renumbering
+        takes 0.1 to 0.4 s. On random communities, and by falling degree, nothing was gained. Small graphs lie in
+        the cache anyway.
+
+        Reference: Cuthill and McKee, Reducing the bandwidth of sparse symmetric matrices, 1969.
+
+        Returns:
+            The graph, and the permutation: its node i was node ``permutation[i]``. Features and labels follow by
+            ``features.rows(permutation)`` and ``labels[permutation]``.
+
+        >>> path, permutation = Graph.from_edges([2, 0, 3], [0, 3, 1]).reorder()
+        >>> permutation.tolist(), path.indices.tolist()
+        ([2, 0, 3, 1], [1, 0, 2, 1, 3, 2])
+        """
+        from layerlab.graph.reordering import reorder
+
+        return reorder(self)
+
     # ------------------------------------------------------------------ counts
 
     @property
