@@ -381,9 +381,10 @@ def test_a_tolerance_must_be_a_small_number(tolerance: float) -> None:
         certificate(path(3), tolerance=tolerance)
 
 
-def test_progress_rises_from_nothing_to_one() -> None:
+@pytest.mark.parametrize("graph", [random_graph(2000, 6000), cycle(2001)])
+def test_progress_rises_from_nothing_to_one(graph: Graph) -> None:
     told: list[tuple[float, str]] = []
-    certificate(random_graph(3000, 9000), progress=lambda fraction, text: told.append((fraction, text)))
+    certificate(graph, progress=lambda fraction, text: told.append((fraction, text)))
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions)
     assert (fractions[0], told[-1]) == (0.0, (1.0, "done"))

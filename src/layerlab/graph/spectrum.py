@@ -148,7 +148,7 @@ def certificate(
     """
     if not 0 < tolerance < 1:
         raise UserError(f"expected a tolerance between 0 and 1, got {tolerance}; 1e-8 is the default")
-    tell = progress or (lambda fraction, text: None)
+    tell = _rising(progress)
     tell(0.0, "components")
     parts = components(graph)
     if notes := _obstacles(graph):
@@ -189,6 +189,19 @@ def certificate(
     found = _gather(graph, matrices[0][0], parts, ends[0], ends[1])
     tell(1.0, "done")
     return found
+
+
+def _rising(progress: Progress | None) -> Progress:
+    """``progress`` with fractions that never fall: an end that is sought anew starts at 0 again."""
+    highest = 0.0
+
+    def tell(fraction: float, text: str) -> None:
+        nonlocal highest
+        highest = max(highest, fraction)
+        if progress is not None:
+            progress(highest, text)
+
+    return tell
 
 
 def _obstacles(graph: Graph) -> tuple[str, ...]:
