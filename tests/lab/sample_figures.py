@@ -26,3 +26,6 @@ CURVES = [
 
 def strip(**changes: object) -> Figure:
     return figures.accuracy_strip(GROUPS, REFERENCE, "accuracy, per cent", **changes)  # type: ignore[arg-type]
+
+
+YLABEL = "validation accuracy, per cent"

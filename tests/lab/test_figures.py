@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,11 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sample_figures import CURVES, GROUPS, HOSTILE, PAIRS, REFERENCE, strip
+from sample_figures import CURVES, GROUPS, HOSTILE, PAIRS, REFERENCE, YLABEL, strip
 
 import layerlab
 from layerlab.errors import UserError
-from layerlab.lab.report import canvas, figures
+from layerlab.lab.report import canvas, charts, figures
 from layerlab.lab.report.page import Figure, Page, render
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,7 +26,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @cache
 def drawings() -> tuple[Figure, ...]:
-    return strip(), figures.paired_differences(PAIRS), figures.learning_curves(CURVES)
+    return strip(), figures.paired_differences(PAIRS), charts.line_chart(CURVES, YLABEL)
 
 
 @pytest.mark.parametrize("field", ["label", "xlabel", "title", "reference"])
@@ -118,7 +119,7 @@ def test_an_interval_with_zero_is_told_from_one_without() -> None:
     [
         (lambda: figures.accuracy_strip([]), "at least one of groups"),
         (lambda: figures.paired_differences([]), "at least one of pairs"),
-        (lambda: figures.learning_curves([]), "at least one of curves"),
+        (lambda: charts.line_chart([], YLABEL), "at least one of curves"),
         (lambda: figures.accuracy_strip([{"label": "a"}]), "has no 'values'"),
         (lambda: figures.accuracy_strip([{**GROUPS[0], "values": []}]), "'GCN' has no values"),
         (lambda: figures.accuracy_strip([{**GROUPS[0], "values": [None]}]), "'GCN' has no values"),
@@ -133,13 +134,13 @@ def test_an_interval_with_zero_is_told_from_one_without() -> None:
             lambda: figures.accuracy_strip(GROUPS, [{**REFERENCE[0], "group": "SGC"}]),
             "'SGC', but there are GCN, GAT",
         ),
-        (lambda: figures.learning_curves([{**CURVES[0], "x": [1]}]), "differ in length"),
+        (lambda: charts.line_chart([{**CURVES[0], "x": [1]}], YLABEL), "differ in length"),
         (
-            lambda: figures.learning_curves([{"label": "a", "x": [1], "mean": [1], "low": [1]}]),
+            lambda: charts.line_chart([{"label": "a", "x": [1], "mean": [1], "low": [1]}], YLABEL),
             "low and high",
         ),
-        (lambda: figures.learning_curves([{"label": "a", "x": [], "mean": []}]), "no values"),
-        (lambda: figures.learning_curves([{"label": "a", "x": [1], "mean": [None]}]), "no values"),
+        (lambda: charts.line_chart([{"label": "a", "x": [], "mean": []}], YLABEL), "no values"),
+        (lambda: charts.line_chart([{"label": "a", "x": [1], "mean": [None]}], YLABEL), "no values"),
     ],
 )
 def test_a_figure_of_nothing_is_refused(call: object, message: str) -> None:
@@ -151,17 +152,17 @@ def test_one_value_and_equal_values_can_be_drawn() -> None:
     one = {"label": "a", "values": [0.0], "mean": 0.0, "low": 0.0, "high": 0.0}
     ET.fromstring(figures.accuracy_strip([one]).svg)
     ET.fromstring(figures.paired_differences([one]).svg)
-    ET.fromstring(figures.learning_curves([{"label": "a", "x": [1], "mean": [0.5]}]).svg)
+    ET.fromstring(charts.line_chart([{"label": "a", "x": [1], "mean": [0.5]}], YLABEL).svg)
 
 
 def test_series_beyond_the_colours_still_differ() -> None:
     curves = [{"label": f"m{k}", "x": [1, 2], "mean": [k, k + 1]} for k in range(12)]
-    strokes = [figures._stroke(k)["linestyle"] for k in range(12)]
+    strokes = [charts._stroke(k)["linestyle"] for k in range(12)]
     looks = {
-        (canvas.colour(k), str(strokes[k]), figures._MARKERS[k % len(figures._MARKERS)]) for k in range(12)
+        (canvas.colour(k), str(strokes[k]), charts._MARKERS[k % len(charts._MARKERS)]) for k in range(12)
     }
     assert len(looks) == 12
-    assert figures.learning_curves(curves).alt.count("from") == 12
+    assert charts.line_chart(curves, YLABEL).alt.count("from") == 12
 
 
 def test_long_names_are_cut_in_the_drawing_and_whole_in_the_words() -> None:
@@ -172,3 +173,30 @@ def test_long_names_are_cut_in_the_drawing_and_whole_in_the_words() -> None:
         assert max(map(len, texts)) <= 30
         assert any(text.endswith("…") for text in texts)
     assert name in figure.alt
+
+
+def test_a_logarithmic_chart_leaves_out_what_has_no_logarithm_and_marks_what_it_is_told() -> None:
+    curve = {"label": "energy", "x": [0, 1, 2, 3], "mean": [1.0, 0.01, 0.0, 1e-6]}
+    mark = {"label": "half is left", "x": 1.5}
+    figure = charts.line_chart([curve], "energy", xlabel="K", scale="log", decimals=2, marks=[mark])
+    assert figure.alt == "energy against K. energy: from 1 at K 0 to 1e-06 at K 3. half is left at K 1.5."
+    drawn = ET.fromstring(figure.svg)
+    assert any("half is left: K 1.5" in (title.text or "") for title in drawn.iter(f"{SVG}title"))
+    with pytest.raises(UserError, match="no values"):
+        charts.line_chart([{**curve, "mean": [0.0, 0.0, None, -1.0]}], "energy", scale="log")
+
+
+def test_a_histogram_has_a_bar_a_bin() -> None:
+    figure = charts.histogram([1, 10, 100], [3, 1], "size", "components", label="components", scale="log")
+    titles = [title.text or "" for title in ET.fromstring(figure.svg).iter(f"{SVG}title")]
+    assert "from 1 to 10 (3)" in titles and "from 10 to 100 (1)" in titles
+    for edges, mass, match in (
+        ([0, 1], [], "one edge more"),
+        ([0, 1, 1], [1, 1], "ascending"),
+        ([0, 1], [-1], "ascending"),
+        ([0, 1], [math.nan], "finite"),
+    ):
+        with pytest.raises(UserError, match=match):
+            charts.histogram(edges, mass, "x", "y", label="a")
+    with pytest.raises(UserError, match="above 0"):
+        charts.histogram([0, 1], [1], "x", "y", label="a", scale="log")

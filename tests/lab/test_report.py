@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from sample_figures import CURVES, HOSTILE, PAIRS, strip
+from sample_figures import CURVES, HOSTILE, PAIRS, YLABEL, strip
 
 from layerlab.errors import UserError
-from layerlab.lab.report import figures
+from layerlab.lab.report import charts, figures
 from layerlab.lab.report.page import (
     VERDICTS,
     Callout,
@@ -42,7 +42,7 @@ WIDE_ROW = ["GCN", *[Cell(f"{value:,.1f} ± 0.3", value) for value in (81.5, 1e3
 
 @cache
 def drawings() -> tuple[Figure, ...]:
-    return strip(), figures.paired_differences(PAIRS), figures.learning_curves(CURVES)
+    return strip(), figures.paired_differences(PAIRS), charts.line_chart(CURVES, YLABEL)
 
 
 def sample_page(word: str = "plain") -> Page:

@@ -7,7 +7,6 @@ tells is told by a marker, a line style or a word as well.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +18,7 @@ from layerlab.lab.report.page import Figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _REFERENCES = ("D", "^", "s", "v", "P", "X")
-# One fewer than the markers and colours: after six series the pairs are new.
-_LINES: tuple[Any, ...] = (
-    "-",
-    (0, (6, 2)),
-    (0, (2, 1.5)),
-    (0, (7, 2, 1.5, 2)),
-    (0, (4, 1, 1, 1)),
-)
 _DOT = 7.5
 
 
@@ -216,118 +206,6 @@ def paired_differences(
     return canvas.compose(
         draw, title=title, caption=caption, alt=f"{xlabel}. {' '.join(sentences)}", hover=hover
     )
-
-
-def learning_curves(
-    curves: Sequence[Mapping[str, Any]],
-    ylabel: str = "validation accuracy, per cent",
-    *,
-    xlabel: str = "epoch",
-    title: str = "Learning curves",
-    caption: str = "",
-    decimals: int = 1,
-) -> Figure:
-    """The mean over seeds against the epoch, with a band.
-
-    Args:
-        curves: ``{"label", "x", "mean", "low", "high"}`` each; the last four are lists of one length. None
-            leaves a gap. ``low`` and ``high`` may be left out: no band then.
-        ylabel: what the values are, with their unit.
-        xlabel: what ``x`` is.
-        title: the name of the figure for those who do not see it.
-        caption: its caption on the page.
-        decimals: decimal places of the numbers that are written.
-
-    Returns:
-        The figure.
-
-    Raises:
-        UserError: no curves, an empty curve, lists of different lengths, or something that is no number.
-
-    >>> learning_curves([{"label": "GCN", "x": [1, 2], "mean": [20.0, 60.0]}]).alt
-    'validation accuracy, per cent against epoch. GCN: from 20.0 at epoch 1 to 60.0 at epoch 2.'
-    """
-    canvas.require(curves, "curves", ("label", "x", "mean"))
-    labels = [str(curve["label"]) for curve in curves]
-    series = [
-        {name: _line(curve, name) for name in ("x", "mean", "low", "high") if name in curve}
-        for curve in curves
-    ]
-    for label, lines in zip(labels, series, strict=True):
-        if len({len(line) for line in lines.values()}) != 1 or ("low" in lines) != ("high" in lines):
-            raise UserError(
-                f"the lists of the curve {label!r} differ in length, or one of low and high is missing"
-            )
-        if not any(math.isfinite(value) for value in lines["mean"]):
-            raise UserError(f"the curve {label!r} has no values to draw; leave it out")
-    keys: list[canvas.Key] = [
-        (label, {**_stroke(position), "marker": _MARKERS[position % len(_MARKERS)]})
-        for position, label in enumerate(labels)
-    ]
-    hover: dict[str, str] = {}
-    sentences = []
-    for label, lines in zip(labels, series, strict=True):
-        known = [(x, y) for x, y in zip(lines["x"], lines["mean"], strict=True) if math.isfinite(y)]
-        (first, start), (last, end) = known[0], known[-1]
-        sentences.append(
-            f"{label}: from {start:.{decimals}f} at {xlabel} {first:g} "
-            f"to {end:.{decimals}f} at {xlabel} {last:g}."
-        )
-
-    def draw(narrow: bool) -> Drawing:
-        from matplotlib.ticker import MaxNLocator
-
-        width = canvas.NARROW if narrow else canvas.WIDE
-        top = canvas.key_height(width, keys) + 8
-        drawing = canvas.new_drawing(width, (260 if narrow else 340) + top)
-        axes = canvas.place_axes(drawing, 54, top, 8, 48)
-        axes.grid(axis="y")
-        for position, lines in enumerate(series):
-            if "low" in lines:
-                axes.fill_between(
-                    lines["x"], lines["low"], lines["high"], color=canvas.colour(position), alpha=0.16, lw=0
-                )
-            # The markers of different curves stand at different places, so that none hides another.
-            every = max(1, len(lines["x"]) // 6)
-            marks = list(range(position * every // max(1, len(series)), len(lines["x"]), every))
-            axes.plot(lines["x"], lines["mean"], gid=f"curve-{position}", zorder=3, **_stroke(position))
-            axes.plot(
-                [lines["x"][mark] for mark in marks],
-                [lines["mean"][mark] for mark in marks],
-                **{**_stroke(position), "linestyle": ""},
-                marker=_MARKERS[position % len(_MARKERS)],
-                gid=f"marks-{position}",
-                zorder=4,
-            )
-            hover[f"curve-{position}"] = hover[f"marks-{position}"] = sentences[position]
-        axes.margins(x=0.01)
-        whole = all(x.is_integer() for line in series for x in line["x"])
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=whole))
-        axes.set_xlabel(canvas.clean_label(xlabel))
-        axes.set_ylabel(canvas.clean_label(ylabel))
-        canvas.draw_key(drawing, keys)
-        return drawing
-
-    alt = f"{ylabel} against {xlabel}. {' '.join(sentences)}"
-    return canvas.compose(draw, title=title, caption=caption, alt=alt, hover=hover)
-
-
-def _stroke(position: int) -> dict[str, Any]:
-    tone = canvas.colour(position)
-    return {
-        "color": tone,
-        "lw": 2,
-        "linestyle": _LINES[position % len(_LINES)],
-        "ms": 7,
-        "mec": PAPER,
-        "mfc": tone,
-    }
-
-
-def _line(curve: Mapping[str, Any], name: str) -> list[float]:
-    return [
-        math.nan if value is None and name != "x" else canvas.number(value, name) for value in curve[name]
-    ]
 
 
 def _swarm(values: Sequence[float], diameter: float) -> list[tuple[float, float]]:

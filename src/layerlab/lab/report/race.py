@@ -8,7 +8,7 @@ from typing import Any
 from layerlab.errors import UserError
 from layerlab.lab.race import CellResult, mean_curves
 from layerlab.lab.records import RunFolder
-from layerlab.lab.report import figures
+from layerlab.lab.report import charts, figures
 from layerlab.lab.report.page import (
     Block,
     Cell,
@@ -153,8 +153,10 @@ def curves(cells: Mapping[str, CellResult], labels: Labels | None = None) -> Fig
         }
         for name, curve in means.items()
     ]
-    return figures.learning_curves(
+    return charts.line_chart(
         drawn,
+        "validation accuracy, per cent",
+        title="Learning curves",
         caption="Mean over seeds with its 95 per cent interval; a curve ends where half of its seeds have stopped.",
     )
 
