@@ -14,8 +14,8 @@ from graph_bench.workloads import Workload
 from layerlab.graph import kernels
 
 # Largest difference of outputs, loss and gradients, relative to the largest number of each. In float64 rounding is
-# 1e-16 a sum; in float32 6e-8, and sums of 10^5 numbers in another order may lose three digits of it.
-ALLOWED = {torch.float64: 1e-10, torch.float32: 1e-4}
+# 1e-16 a sum; in float32 6e-8, and sums of 10^5 numbers in another order may lose two digits of it.
+ALLOWED = {torch.float64: 1e-10, torch.float32: 3e-5}
 # Accuracies after a training with dropout: 500 nodes validate, and a run's sd over seeds is about 0.01.
 ALLOWED_ACCURACY = 0.03
 
@@ -54,14 +54,17 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def _perturbed(runner: runners.Runner) -> runners.Runner:
-    """Weights away from their start, where zero biases would hide an error, and large enough for scores of both
-    signs; the same for every runner.
+    """Weights away from their start, where zero biases would hide an error; the same for every runner.
+
+    In float64 far away, so that attention has scores of both signs; in float32 not, since softmax magnifies the
+    rounding of large scores, on either side.
     """
     with torch.no_grad():
         for parameter in runner.module.parameters():
             flat = parameter.view(-1)
             steps = torch.arange(len(flat), dtype=torch.float64)
-            flat += (torch.cos(steps * steps + len(flat)) / 2).to(flat.dtype)
+            size = 0.5 if flat.dtype == torch.float64 else 0.05
+            flat += (size * torch.cos(steps * steps + len(flat))).to(flat.dtype)
     return runner
 
 
