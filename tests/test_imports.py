@@ -55,7 +55,7 @@ GRAPH_RANKS = (
         "splits",
     ),
     ("datasets", "download", "generate", "task"),
-    ("depth_prediction", "depth_training", "experiments", "theorems"),
+    ("depth_prediction", "depth_training", "experiments", "sources", "theorems"),
     ("depth_advice", "runs"),
 )
 GRAPH_ORDER = {module: rank for rank, modules in enumerate(GRAPH_RANKS) for module in modules}

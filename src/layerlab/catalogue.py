@@ -5,9 +5,15 @@ This belongs to the roof: `layerlab.claims` knows no domain, and a domain knows 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 
-from layerlab.claims import Register
+from layerlab.claims import Claim, Register
+from layerlab.errors import UserError
+
+if TYPE_CHECKING:
+    from layerlab.graph.structure import Graph
 
 
 @cache
@@ -22,3 +28,26 @@ def catalogue() -> Register:
     from layerlab.graph import theorems as graph
 
     return Register(graph.CLAIMS)
+
+
+def graph_for(data: str, claims: Iterable[Claim]) -> Graph:
+    """A user's graph, on which these claims are to be checked.
+
+    Args:
+        data: whatever `layerlab.graph.sources.load_graph` takes.
+        claims: the claims.
+
+    Raises:
+        UserError: one of the claims is not about graphs, or the data cannot be read.
+
+    >>> graph_for("cora", [catalogue()["graph.lambda-max"]])
+    Graph(2708 nodes, 5278 undirected edges)
+    """
+    from layerlab.graph.sources import load_graph
+
+    for claim in claims:
+        if not claim.id.startswith("graph."):
+            raise UserError(
+                f"--on gives a graph, but {claim.id} is no claim about graphs; choose among graph.*"
+            )
+    return load_graph(data)

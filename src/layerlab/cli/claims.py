@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from layerlab.claims import CheckResult, Claim
+    from layerlab.claims import CheckResult, Claim, Outcome
 
 app = typer.Typer(
     help="List, read and check the theorems.",
@@ -60,7 +60,10 @@ def show(
     typer.echo(f"  check       layerlab claims check {claim.id}")
 
 
-@app.command(epilog="Example: layerlab claims check 'graph.*' --seed 1 --json")
+@app.command(
+    epilog="Example: layerlab claims check 'graph.*' --seed 1 --json\n\nlayerlab claims check"
+    " --on friends.csv 'graph.*'"
+)
 def check(
     patterns: Annotated[
         list[str] | None,
@@ -68,31 +71,46 @@ def check(
             metavar="[ID]...", help="Claims by id; * and ? match (quote them). All, if none is given."
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="DATA",
+            help="Check claims about graphs on your own: a data set's name or folder, an .npz, or an edge list.",
+        ),
+    ] = None,
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same numbers, bit for bit."),
     as_json: bool = _JSON,
 ) -> None:
-    """Measure claims on their default subjects and on what must make them fail.
+    """Measure claims on their default subjects, or on your graph, and on what must make them fail.
 
     The exit status is 0 when every subject and every falsifier came out as expected, 1 otherwise, 2 for bad
-    arguments. ``--json`` also tells where each slack comes from.
+    arguments. On your own graph, unmet hypotheses are an answer and no failure; the falsifiers run as well.
+    ``--json`` also tells where each slack comes from.
     """
-    from layerlab.catalogue import catalogue
+    from layerlab.catalogue import catalogue, graph_for
     from layerlab.claims import check as check_claim
     from layerlab.cli.output import print_json
 
+    chosen = catalogue().select(patterns or (("graph.*",) if on is not None else ()))
+    graph = None if on is None else graph_for(on, chosen)
     results = []
-    chosen = catalogue().select(patterns or ())
     # Results are printed once all are there: a bar and tables do not share a terminal well.
     for claim in _with_progress(chosen):
-        results.append(check_claim(claim, seed))  # noqa: PERF401 (the bar advances between checks)
+        results.append(check_claim(claim, seed, None if graph is None else {"mine": lambda: graph}))  # noqa: PERF401 (the bar advances between checks)
     as_expected = all(result.as_expected for result in results)
     if as_json:
-        print_json(
-            {"seed": seed, "as_expected": as_expected, "claims": [result.to_dict() for result in results]}
+        about = (
+            {} if graph is None else {"on": {"data": on, "graph": repr(graph), "notes": list(graph.notes)}}
         )
+        claims = [result.to_dict() for result in results]
+        print_json({"seed": seed, "as_expected": as_expected, **about, "claims": claims})
     else:
-        for result in results:
-            _print_result(result)
+        if graph is None:
+            for result in results:
+                _print_result(result)
+        else:
+            _print_given(f"{on}: {graph!r}", results)
         failed = [result.claim.id for result in results if not result.as_expected]
         typer.echo(
             f"{len(results) - len(failed)} of {len(results)} claims came out as expected (seed {seed})"
@@ -130,6 +148,51 @@ def _with_progress(claims: list[Claim]) -> Iterator[Claim]:
             progress.advance(task)
 
 
+def _numbers(outcome: Outcome) -> list[str]:
+    """Measured, bound and slack as text."""
+    if outcome.unmet is not None:
+        return ["-", "-", "-"]
+    # What is next to nothing needs no digits.
+    measured = outcome.measured
+    shown = f"{measured:.6g}" if measured == 0 or abs(measured) >= 1e-3 else f"{measured:.1e}"
+    return [shown, f"{outcome.bound:.6g}", f"{outcome.slack:.2g}"]
+
+
+def _print_given(title: str, results: list[CheckResult]) -> None:
+    """One row a claim: what came out on the caller's own graph; then the reasons, and the falsifiers."""
+    from layerlab.cli.output import print_table
+
+    rows, remarks = [], []
+    for result in results:
+        own, *controls = result.checked
+        outcome, name = own.outcome, result.claim.id
+        measured, bound, slack = _numbers(outcome)
+        rows.append(
+            [
+                name.removeprefix("graph."),
+                outcome.verdict.removeprefix("hypotheses ") + ("" if own.as_expected else ", NOT OK"),
+                measured,
+                bound if outcome.unmet is not None else f"{result.claim.relation} {bound}",
+                slack,
+            ]
+        )
+        if outcome.unmet is not None:
+            remarks.append(f"{name}: hypotheses unmet, {outcome.unmet}")
+        elif result.claim.expected == "refuted":
+            remarks.append(
+                f"{name}: false as printed; here it {outcome.verdict.replace('violated', 'is violated')}"
+            )
+        remarks += [
+            f"{name}: falsifier {entry.name} came out {entry.outcome.verdict}, NOT OK"
+            for entry in controls
+            if not entry.as_expected
+        ]
+    print_table(title, ["claim", "verdict", "measured", "bound", "slack"], rows, left=2)
+    for remark in remarks:
+        typer.echo(f"  {remark}")
+    typer.echo()
+
+
 def _print_result(result: CheckResult) -> None:
     from layerlab.cli.output import print_table
 
@@ -142,9 +205,7 @@ def _print_result(result: CheckResult) -> None:
                 f"falsifier: {entry.name}" if falsifier else entry.name,
                 outcome.verdict,
                 "ok" if entry.as_expected else "NOT OK",
-                "-" if outcome.unmet else f"{outcome.measured:.6g}",
-                "-" if outcome.unmet else f"{outcome.bound:.6g}",
-                "-" if outcome.unmet else f"{outcome.slack:.2g}",
+                *_numbers(outcome),
                 "-" if outcome.tightness is None else f"{outcome.tightness:.4f}",
             ]
         )
