@@ -108,8 +108,11 @@ def test_many_nodes_are_sampled(monkeypatch: pytest.MonkeyPatch, data: NodeDatas
     np.testing.assert_array_equal(np.unique(np.round(predict_depth(data, [0, 3]).held_out * 40, 6) % 1), [0])
 
 
-def test_a_data_set_whose_nodes_all_train_is_scored() -> None:
+def test_only_other_nodes_are_asked_to_agree_where_there_are_some() -> None:
     data = communities(20)
+    most = predict_depth(data, [0, 2], split=Split(np.arange(17), [], []))
+    # Agreement is asked of the three others alone.
+    np.testing.assert_allclose(most.agreement * 3, np.round(most.agreement * 3), atol=1e-12)
     everyone = predict_depth(data, [0, 2], split=Split(np.arange(20), [], []))
     assert np.isfinite(everyone.score).all()
 
