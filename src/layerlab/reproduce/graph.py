@@ -1,4 +1,4 @@
-"""Section 3 of the documents: GCN against GAT by the course's protocol, then by the papers', and two theorems."""
+"""Section 3 of the documents: GCN against GAT by the course's protocol, then by the papers', and the theorems."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def _claims_section(checks: list[CheckResult]) -> Section:
             ),
         ]
     blocks.append(Code("layerlab claims check 'graph.*'", "Check these alone"))
-    return Section("Two theorems, checked", "claims", blocks)
+    return Section("The theorems, checked", "claims", blocks)
 
 
 def _settings_section(races: Mapping[str, _Raced]) -> Section:
