@@ -276,3 +276,124 @@ def exponential_minus_one(typing: Any, vector: Any) -> Any:
         return builder.fadd(builder.fsub(power, one), builder.fmul(power, q))
 
     return vector(vector), generate
+
+
+@_intrinsic
+def load_first(typing: Any, like: Any, array: Any, offset: Any, count: Any) -> Any:
+    """As `load`, but of the first ``count`` lanes only, with 0 in the others; nothing behind them is touched."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(like)
+        pointer = _pointer(context, builder, array, arguments[1], arguments[2], kind)
+        mask = _first(builder, arguments[3], like.width)
+        suffix = f"v{like.width}f{like.dtype.bitwidth}.p0"
+        function = _declared(
+            builder, f"llvm.masked.load.{suffix}", kind, [pointer.type, _LANE, mask.type, kind]
+        )
+        zero = ir.Constant(kind, [0.0] * like.width)
+        return builder.call(function, [pointer, ir.Constant(_LANE, _bytes(like)), mask, zero])
+
+    return like(like, array, types.uint64, types.uint64), generate
+
+
+@_intrinsic
+def store_first(typing: Any, array: Any, offset: Any, vector: Any, count: Any) -> Any:
+    """As `store`, but of the first ``count`` lanes only."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(vector)
+        pointer = _pointer(context, builder, array, arguments[0], arguments[1], kind)
+        mask = _first(builder, arguments[3], vector.width)
+        suffix = f"v{vector.width}f{vector.dtype.bitwidth}.p0"
+        function = _declared(
+            builder,
+            f"llvm.masked.store.{suffix}",
+            ir.VoidType(),
+            [kind, pointer.type, _LANE, mask.type],
+        )
+        builder.call(function, [arguments[2], pointer, ir.Constant(_LANE, _bytes(vector)), mask])
+        return context.get_dummy_value()
+
+    return types.none(array, types.uint64, vector, types.uint64), generate
+
+
+def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    return builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(result, arguments), name
+    )
+
+
+def _first(builder: Any, count: Any, width: int) -> Any:
+    """The mask of the first ``count`` of ``width`` lanes."""
+    integers = ir.VectorType(_LANE, width)
+    number = _splat(builder, builder.trunc(count, _LANE), integers)
+    return builder.icmp_unsigned("<", ir.Constant(integers, list(range(width))), number)
+
+
+@_intrinsic
+def totals(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """The sums over the lanes of eight vectors of 8, side by side, in 21 operations instead of 8 times 6."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_LANE, 8), lanes))
+
+        def halved(x: Any, y: Any, low: list[int], high: list[int]) -> Any:
+            return builder.fadd(pick(x, y, low), pick(x, y, high))
+
+        # Shuffles stay within the halves of a vector until the last step, where processors have the fast ones.
+        pairs = [
+            halved(x, y, [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])
+            for x, y in zip(arguments[::2], arguments[1::2], strict=True)
+        ]
+        fours = [
+            halved(x, y, [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])
+            for x, y in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+        return halved(*fours, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+
+    return a(a, a, a, a, a, a, a, a), generate
+
+
+@_intrinsic
+def kept_bits(typing: Any, like: Any, words: Any, offset: Any, threshold: Any) -> Any:
+    """One bit a lane (8 at most): whether the lane's random word is at least ``threshold``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integers = ir.VectorType(_LANE, like.width)
+        pointer = _pointer(context, builder, words, arguments[1], arguments[2], integers)
+        drawn = builder.load(pointer, align=4)
+        keep = builder.icmp_unsigned(">=", drawn, _splat(builder, arguments[3], integers))
+        return builder.zext(builder.bitcast(keep, ir.IntType(like.width)), ir.IntType(64))
+
+    return types.uint64(like, words, types.uint64, types.uint32), generate
+
+
+@_intrinsic
+def where_bits(typing: Any, vector: Any, bits: Any) -> Any:
+    """The lanes whose bit is set, 0 in the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width = ir.IntType(vector.width)
+        keep = builder.bitcast(
+            builder.trunc(arguments[1], width), ir.VectorType(ir.IntType(1), vector.width)
+        )
+        zero = ir.Constant(arguments[0].type, [0.0] * vector.width)
+        return builder.select(keep, arguments[0], zero)
+
+    return vector(vector, types.uint64), generate
+
+
+@_intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of ``array.flat[offset]``; any offset will do."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(context, builder, array, arguments[0], arguments[1], ir.IntType(8))
+        function = _declared(
+            builder, "llvm.prefetch.p0", ir.VoidType(), [pointer.type, _LANE, _LANE, _LANE]
+        )
+        builder.call(function, [pointer, *(ir.Constant(_LANE, c) for c in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(array, types.uint64), generate
