@@ -298,7 +298,7 @@ def operator_calls() -> dict[str, tuple[object, tuple[object, ...]]]:
         ),
         "attention_backward": (
             K.attention_backward,
-            (saved[0], *plain, *saved[1:], *index, *transposed, order, 4, 0.2, seed, 0.5),
+            (saved[0], *plain, flat.detach(), *saved, *transposed, order, 0.2, 0.5),
         ),
     }
 

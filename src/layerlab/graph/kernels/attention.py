@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -9,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlab.graph.kernels import operators, threads
-from layerlab.graph.kernels.operators import array, check, check_numbers, check_pattern, law
+from layerlab.graph.kernels.operators import CHUNK, array, check, check_numbers, check_pattern, keep_law, law
 from layerlab.graph.kernels.registration import operator
+
+# Parts of columns at most, each with sums of its own: no more threads than that share a backward.
+_MOST_SLABS = 8
 
 
 @cache
@@ -35,8 +40,8 @@ def _check_attention(
 ) -> None:
     check_numbers(z, target, source, bias)
     fits = z.ndim == target.ndim == 2 and heads >= 1 and target.shape == source.shape
-    fits = fits and len(target) in (1, heads) and z.shape[1] == heads * target.shape[1]
-    fits = fits and rows <= len(z) and columns in (None, len(z))
+    fits = fits and target.shape[0] in (1, heads) and z.shape[1] == heads * target.shape[1]
+    fits = fits and rows <= z.shape[0] and columns in (None, z.shape[0])
     fits = fits and (bias is None or bias.shape == z.shape[1:])
     check(
         fits,
@@ -46,6 +51,31 @@ def _check_attention(
         source,
         bias,
     )
+
+
+def _vector(vector: Tensor, heads: int) -> NDArray[Any]:
+    """The vector of every head, one after the other."""
+    return array(vector if vector.shape[0] == heads else vector.expand(heads, -1)).reshape(-1)
+
+
+def _bytes(heads: int) -> int:
+    """Bytes an entry that say which heads were kept: one for each 8 heads, then one for each that is left."""
+    return heads // 8 + heads % 8
+
+
+def _slabs(crow: NDArray[Any], entries: int, rows: int) -> NDArray[np.int64]:
+    """Where to cut columns, of as many entries each, into slabs that sum up by themselves what rows receive.
+
+    Never so many that these sums take more memory than one number for each entry would. The pattern alone decides.
+    """
+    columns = len(crow) - 1
+    count = min(_MOST_SLABS, max(2, entries // max(1, 2 * rows)))
+    cuts = [0]
+    for slab in range(1, count):
+        share = (entries + columns) * slab // count
+        # An empty column costs something, too: count each column as one entry more.
+        cuts.append(bisect_left(range(columns), share, key=lambda node: int(crow[node]) + node))
+    return np.array([*cuts, columns])
 
 
 def _attention(
@@ -65,28 +95,29 @@ def _attention(
     p: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_pattern(crow, col)
-    rows, entries, columns = len(crow) - 1, len(col), len(z)
+    rows, entries, columns = crow.shape[0] - 1, col.shape[0], z.shape[0]
     _check_attention(z, target, source, bias, heads, rows, None)
-    out, alpha = z.new_empty(rows, z.shape[1]), z.new_empty(entries, heads)
-    to_row, to_entry = z.new_empty(rows, heads), z.new_empty(columns, heads)
     numbers, offsets = array(z), array(crow)
-    scores = (numbers, array(target), array(source), to_row.numpy(), to_entry.numpy())
+    out, stats = np.empty((rows, z.shape[1]), numbers.dtype), np.empty((rows, 3, heads), numbers.dtype)
+    to_entry = np.empty((columns, heads), numbers.dtype)
+    kept = np.empty((entries if p else 0, _bytes(heads)), np.uint8)
+    scores = (numbers, _vector(target, heads), _vector(source, heads), stats, to_entry)
     threads.run(_cpu().node_scores, scores, threads.even_parts(columns, 2 * z.numel()))
     arguments = (
         offsets,
         array(col),
-        to_row.numpy(),
-        to_entry.numpy(),
+        to_entry,
         numbers,
         None if bias is None else array(bias),
         numbers.dtype.type(slope),
         *law(seed, p, z.dtype),
         longest,
-        alpha.numpy(),
-        out.numpy(),
+        stats,
+        kept,
+        out,
     )
     threads.run(_cpu().attend, arguments, threads.parts_of(offsets, 2 * entries * z.shape[1]))
-    return out, alpha, to_row, to_entry
+    return torch.from_numpy(out), torch.from_numpy(stats), torch.from_numpy(to_entry), torch.from_numpy(kept)
 
 
 def _attention_fake(
@@ -106,9 +137,10 @@ def _attention_fake(
     p: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = crow.shape[0] - 1
-    shapes = ((rows, z.shape[1]), (col.shape[0], heads), (rows, heads), (z.shape[0], heads))
-    out, alpha, to_row, to_entry = (z.new_empty(shape) for shape in shapes)
-    return out, alpha, to_row, to_entry
+    shapes = ((rows, z.shape[1]), (rows, 3, heads), (z.shape[0], heads))
+    out, stats, to_entry = (z.new_empty(shape) for shape in shapes)
+    kept = z.new_empty((col.shape[0] if p else 0, _bytes(heads)), dtype=torch.uint8)
+    return out, stats, to_entry, kept
 
 
 def _attention_backward(
@@ -116,71 +148,60 @@ def _attention_backward(
     z: Tensor,
     target: Tensor,
     source: Tensor,
-    alpha: Tensor,
-    to_row: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    stats: Tensor,
     to_entry: Tensor,
-    crow: Tensor,
-    col: Tensor,
+    kept: Tensor,
     transposed_crow: Tensor,
     transposed_col: Tensor,
     order: Tensor,
-    longest: int,
     slope: float,
-    seed: Tensor | None,
     p: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_pattern(crow, col)
+) -> tuple[Tensor, ...]:
     check_pattern(transposed_crow, transposed_col)
-    rows, columns, entries, heads = len(crow) - 1, len(z), len(col), alpha.shape[1]
-    _check_attention(z, target, source, None, heads, rows, len(transposed_crow) - 1)
-    check_numbers(z, gradient, alpha, to_row, to_entry)
-    fits = gradient.shape == (rows, z.shape[1]) and alpha.shape == (entries, heads)
-    fits = fits and to_row.shape == (rows, heads) and to_entry.shape == (columns, heads)
-    fits = fits and order.shape == transposed_col.shape == col.shape
-    check(fits, "expected the forward's tensors", gradient, alpha, to_row, to_entry, order)
-    numbers, upstream, offsets = array(z), array(gradient), array(crow)
-    received, sent = np.empty((rows, heads), numbers.dtype), np.empty((columns, heads), numbers.dtype)
-    pairs = np.empty((entries, 2 * heads), numbers.dtype)
-    by_rows = (
-        offsets,
-        array(col),
-        array(to_row),
-        array(to_entry),
-        numbers,
-        numbers.dtype.type(slope),
-        *law(seed, p, z.dtype),
-        longest,
-        array(alpha),
-        upstream,
-        pairs,
-        received,
-    )
-    work = 2 * entries * z.shape[1]
-    threads.run(_backward_cpu().attend_backward_rows, by_rows, threads.parts_of(offsets, work))
-    to_z = torch.empty_like(z, memory_format=torch.contiguous_format)
-    offsets, to_target, to_source = array(transposed_crow), array(target), array(source)
+    (rows, _, heads), (columns, width), entries = stats.shape, z.shape, transposed_col.shape[0]
+    _check_attention(z, target, source, bias, heads, rows, transposed_crow.shape[0] - 1)
+    check_numbers(z, gradient, out, stats, to_entry)
+    fits = gradient.shape == out.shape == (rows, z.shape[1]) and stats.shape == (rows, 3, heads)
+    fits = fits and to_entry.shape == (columns, heads) and order.shape == transposed_col.shape
+    fits = fits and kept.shape == (entries if p else 0, _bytes(heads)) and kept.dtype is torch.uint8
+    check(fits, "expected the forward's tensors", gradient, out, stats, to_entry, kept, order)
+    numbers, upstream, offsets = array(z), array(gradient), array(transposed_crow)
+    kind, shift = numbers.dtype, None if bias is None else array(bias)
+    records = np.empty((rows, 4, heads), kind)
+    bias_sums = np.empty((-(-rows // CHUNK), width), kind)
+    means = (upstream, array(out), shift, array(stats), records, bias_sums, CHUNK)
+    threads.run(_backward_cpu().attend_means, means, threads.even_parts(len(bias_sums), gradient.numel()))
+    cuts, work = _slabs(offsets, entries, rows), 2 * entries * width
+    slabs = len(cuts) - 1
+    received, sent = np.empty((slabs, rows, heads), kind), np.empty((columns, heads), kind)
+    to_z = np.empty((columns, width), kind)
     by_columns = (
         offsets,
         array(transposed_col),
         array(order),
-        pairs,
+        records,
+        array(to_entry),
+        numbers,
         upstream,
+        kind.type(slope),
+        keep_law(p, z.dtype)[1],
+        array(kept),
+        cuts,
         received,
-        to_target,
-        to_source,
         sent,
-        to_z.numpy(),
+        to_z,
     )
-    threads.run(_backward_cpu().attend_backward_columns, by_columns, threads.parts_of(offsets, work))
-    sums = []
-    for weights in (received, sent):
-        chunks = -(-len(weights) // operators.CHUNK)
-        partial = np.empty((chunks, heads, target.shape[1]), numbers.dtype)
-        products = (numbers, weights, partial, operators.CHUNK)
-        threads.run(_backward_cpu().weighted_sums, products, threads.even_parts(chunks, numbers.size))
-        total = partial.sum(0)
-        sums.append(torch.from_numpy(total.sum(0, keepdims=True) if len(target) == 1 else total))
-    return to_z, sums[0], sums[1]
+    threads.run(_backward_cpu().attend_backward, by_columns, threads.even_parts(slabs, work))
+    sums = np.empty((-(-columns // CHUNK), 2, width), kind)
+    vectors = (numbers, _vector(target, heads), _vector(source, heads), received, sent, to_z, sums, CHUNK)
+    threads.run(_backward_cpu().attend_vectors, vectors, threads.even_parts(len(sums), numbers.size))
+    totals = sums.sum(0).reshape(2, heads, -1)
+    if target.shape[0] == 1:
+        totals = totals.sum(1, keepdims=True)
+    results = (to_z, totals[0], totals[1], bias_sums.sum(0))
+    return tuple(torch.from_numpy(result) for result in results)
 
 
 class _AttentionFunction(torch.autograd.Function):
@@ -205,60 +226,46 @@ class _AttentionFunction(torch.autograd.Function):
         p: float,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pattern = (crow, col, transposed_crow, transposed_col, order)
-        out, alpha, to_row, to_entry = _AttentionFunction.call(
-            z, target, source, bias, *pattern, heads, longest, slope, seed, p
-        )
-        ctx.mark_non_differentiable(alpha, to_row, to_entry)
+        results = _AttentionFunction.call(z, target, source, bias, *pattern, heads, longest, slope, seed, p)
+        ctx.mark_non_differentiable(*results[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(z, target, source, alpha, to_row, to_entry, *pattern, seed)
-        ctx.heads, ctx.longest, ctx.slope, ctx.p = heads, longest, slope, p
-        return out, alpha, to_row, to_entry
+        ctx.save_for_backward(z, target, source, bias, *results, *pattern, seed)
+        ctx.heads, ctx.slope, ctx.p = heads, slope, p
+        return results
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
         if gradient is None:
             return (None,) * 14
-        z, target, source, alpha, to_row, to_entry, *pattern, seed = ctx.saved_tensors
-        to_bias = None
-        if ctx.needs_input_grad[3]:
-            to_bias = operators.column_sum(gradient)
-        if torch.is_grad_enabled():
-            with torch.enable_grad():
-                out = _differentiable(z, target, source, pattern, ctx.heads, ctx.slope, seed, ctx.p)
-            wanted = [t for t in (z, target, source) if t.requires_grad]
-            given = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
-            sums = tuple(next(given) if t.requires_grad else None for t in (z, target, source))
-        else:
+        z, target, source, bias, *results, crow, col, other_crow, other_col, order, seed = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            transposed = (other_crow, other_col, order)
             sums = attention_backward(
-                gradient,
-                z,
-                target,
-                source,
-                alpha,
-                to_row,
-                to_entry,
-                *pattern,
-                ctx.longest,
-                ctx.slope,
-                seed,
-                ctx.p,
+                gradient, z, target, source, bias, *results, *transposed, ctx.slope, ctx.p
             )
-        return *sums, to_bias, *(None,) * 10
+            return *sums[:3], sums[3] if bias is not None else None, *(None,) * 10
+        with torch.enable_grad():
+            out = _differentiable(z, target, source, crow, col, ctx.heads, ctx.slope, seed, ctx.p)
+        wanted = [t for t in (z, target, source) if t.requires_grad]
+        given = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
+        found = [next(given) if t.requires_grad else None for t in (z, target, source)]
+        to_bias = operators.column_sum(gradient) if ctx.needs_input_grad[3] else None
+        return *found, to_bias, *(None,) * 10
 
 
 def _differentiable(
     z: Tensor,
     target: Tensor,
     source: Tensor,
-    pattern: list[Tensor],
+    crow: Tensor,
+    col: Tensor,
     heads: int,
     slope: float,
     seed: Tensor | None,
     p: float,
 ) -> Tensor:
     """The forward in torch operations that can be differentiated twice; entries x heads x features in size."""
-    crow, col = pattern[0], pattern[1].long()
-    rows = len(crow) - 1
+    rows, col = len(crow) - 1, col.long()
     row = torch.repeat_interleave(crow[1:] - crow[:-1])
     values = z.view(len(z), heads, -1)
     scores = (values[:rows] * target).sum(2)[row] + (values * source).sum(2)[col]
@@ -282,12 +289,19 @@ attention = operator(
     _attention_fake,
     _AttentionFunction,
 )
+
+
+def _attention_backward_fake(
+    gradient: Tensor, z: Tensor, target: Tensor, source: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    shapes = (z.shape, target.shape, source.shape, z.shape[1:])
+    return tuple(z.new_empty(shape) for shape in shapes)
+
+
 attention_backward = operator(
-    "attention_backward(Tensor gradient, Tensor z, Tensor target, Tensor source, Tensor alpha, Tensor to_row, "
-    "Tensor to_entry, Tensor crow, Tensor col, Tensor transposed_crow, Tensor transposed_col, Tensor order, "
-    "int longest, float slope, Tensor? seed, float p) -> (Tensor, Tensor, Tensor)",
+    "attention_backward(Tensor gradient, Tensor z, Tensor target, Tensor source, Tensor? bias, Tensor out, "
+    "Tensor stats, Tensor to_entry, Tensor kept, Tensor transposed_crow, Tensor transposed_col, Tensor order, "
+    "float slope, float p) -> (Tensor, Tensor, Tensor, Tensor)",
     _attention_backward,
-    lambda gradient, z, target, source, *rest: tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (z, target, source)
-    ),
+    _attention_backward_fake,
 )

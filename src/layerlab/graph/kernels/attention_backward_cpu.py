@@ -1,6 +1,10 @@
-"""The exact backward of graph attention in numba: one pass over the rows, one over the columns.
+"""The exact backward of graph attention in numba: one pass over the columns, which gathers gradients once.
 
-Rows give the gradients of coefficients and scores; columns, over the cached transpose, those of what is sent.
+With ``a`` the coefficients, ``k`` the dropout factors and ``g`` the gradient of the aggregate, a score's gradient is
+``a_e (k_e g_i . z_j - m_i)`` times the LeakyReLU's slope. ``m_i``, the mean of ``k_e g_i . z_j`` over the row under
+``a``, is ``g_i . out_i`` (without bias), so that a column needs nothing from the other entries of its rows: it
+computes its coefficients again from each row's maximum and sum, and neither they nor the gradients of scores are
+stored. What the rows receive is summed up in slabs of columns, whose number depends on the pattern alone.
 """
 
 from __future__ import annotations
@@ -9,255 +13,311 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.attention_cpu import draw_window, weighted_sum
-from layerlab.graph.kernels.products_cpu import BATCH, U, dot, inline, kernel
+from layerlab.graph.kernels.heads_cpu import (
+    blocks_of,
+    dots_1,
+    dots_8,
+    entries_ahead,
+    fill,
+    gather,
+    prefetch_row,
+)
+from layerlab.graph.kernels.jit import inline, kernel
+from layerlab.graph.kernels.products_cpu import U
 from layerlab.graph.kernels.vector import (
     add,
-    kept,
+    exponential,
     load,
+    load_first,
     multiply,
+    prefetch,
     splat,
     store,
+    store_first,
     subtract,
+    where_bits,
     where_positive,
     zeros,
 )
-from layerlab.lab.random import GROUP
+
+# Entries of a column whose gradients stay in the first-level cache between the two uses that are made of them.
+_CHUNK = 32
 
 
 @inline
-def _softmax_backward(
+def _add_row(zero: Any, sums: Any, to: Any, x: Any, at: Any, width: Any) -> None:
+    f = U(0)
+    while f + U(8) <= width:
+        store(sums, to + f, add(load(zero, sums, to + f), load(zero, x, at + f)))
+        f += U(8)
+    if f < width:
+        count = width - f
+        store_first(
+            sums,
+            to + f,
+            add(load_first(zero, sums, to + f, count), load_first(zero, x, at + f, count)),
+            count,
+        )
+
+
+@kernel
+def attend_means(
+    gradient: Any, out: Any, bias: Any, stats: Any, records: Any, sums: Any, chunk: int, first: int, last: int
+) -> None:
+    """``records[i] = [*stats[i], g_i . (out_i - bias)]``, and ``sums``: the gradient's, over chunks of rows."""
+    rows, heads, width = U(stats.shape[0]), U(stats.shape[2]), U(gradient.shape[1])
+    features = width // heads
+    flat, known = records.reshape(-1), stats.reshape(-1)
+    for part in range(U(first), U(last)):
+        fill(zeros(out, 8), sums, part * width, width, None)
+        for row in range(part * U(chunk), min(rows, (part + U(1)) * U(chunk))):
+            _add_row(zeros(out, 8), sums, part * width, gradient, row * width, width)
+            for h in range(U(3) * heads):
+                flat[U(4) * row * heads + h] = known[U(3) * row * heads + h]
+            head = U(0)
+            while head + U(8) <= heads:
+                at, f = row * width + head * features, head * features
+                v8 = dots_8(zeros(out, 8), gradient, at, out, at, bias, f, features)
+                store(records, (U(4) * row + U(3)) * heads + head, v8)
+                head += U(8)
+            while head < heads:
+                at, f = row * width + head * features, head * features
+                v1 = dots_1(zeros(out, 1), gradient, at, out, at, bias, f, features)
+                store(records, (U(4) * row + U(3)) * heads + head, v1)
+                head += U(1)
+
+
+@inline
+def _scores_backward(
     zero: Any,
+    dots: Any,
+    lanes: Any,
     col: Any,
-    to_row: Any,
+    order: Any,
+    records: Any,
     to_entry: Any,
-    row: Any,
+    z: Any,
+    gradient: Any,
+    slope: Any,
+    scale: Any,
+    kept: Any,
+    byte: Any,
+    node: Any,
     start: Any,
     stop: Any,
     heads: Any,
     head: Any,
-    slope: Any,
-    words: Any,
-    window: Any,
-    threshold: Any,
-    scale: Any,
-    alpha: Any,
-    slopes: Any,
-    pairs: Any,
+    features: Any,
+    weights: Any,
     received: Any,
+    slab: Any,
+    ahead: Any,
+    sent: Any,
 ) -> None:
-    """W heads of one row: ``slopes`` holds the gradients of its coefficients after dropout."""
-    mean = zero
+    """W heads of some entries of one column: their coefficients after dropout, and the gradients of their scores."""
+    width, at = heads * features, head * features
+    own = load(zero, to_entry, node * heads + head)
+    one, below = splat(zero, z.dtype.type(1)), splat(zero, slope)
+    scales = splat(zero, scale)
+    sums = load(zero, sent, node * heads + head)
+    final = U(len(col)) - U(1)
     for entry in range(start, stop):
-        place, local = entry * heads + head, (entry - start) * heads + head
-        weight = load(zero, alpha, place)
-        upstream = load(zero, slopes, local)
-        if threshold > 0:
-            keep = kept(zero, words, place - window, threshold, scale)
-            upstream = multiply(upstream, keep)
-            store(slopes, local, upstream)
-            store(pairs, U(2) * entry * heads + head, multiply(weight, keep))
-        else:
-            store(pairs, U(2) * entry * heads + head, weight)
-        mean = add(mean, multiply(weight, upstream))
-    base = load(zero, to_row, row * heads + head)
-    one, below = splat(zero, alpha.dtype.type(1)), splat(zero, slope)
-    sums = zero
-    for entry in range(start, stop):
-        score = add(base, load(zero, to_entry, U(col[entry]) * heads + head))
-        change = subtract(load(zero, slopes, (entry - start) * heads + head), mean)
-        change = multiply(
-            multiply(load(zero, alpha, entry * heads + head), change), where_positive(score, one, below)
-        )
-        store(pairs, (U(2) * entry + U(1)) * heads + head, change)
+        if ahead > 0:
+            later = min(entry + ahead, final)
+            coming = U(col[later])
+            prefetch(received, slab + coming * heads + head)
+            prefetch(kept, U(order[later]) * U(kept.shape[1]) + byte)
+            prefetch_row(gradient, coming * width + at, U(lanes) * features)
+            prefetch_row(records, coming * U(4) * heads, U(4) * heads)
+        row = U(col[entry])
+        record = row * U(4) * heads + head
+        score = add(load(zero, records, record), own)
+        slopes = where_positive(score, one, below)
+        score = subtract(multiply(score, slopes), load(zero, records, record + heads))
+        weight = multiply(exponential(score), load(zero, records, record + U(2) * heads))
+        upstream = dots(zero, gradient, row * width + at, z, node * width + at, None, U(0), features)
+        dropped = weight
+        if kept.size > 0:
+            bits = U(kept[U(order[entry]), byte])
+            upstream = where_bits(multiply(upstream, scales), bits)
+            dropped = where_bits(multiply(weight, scales), bits)
+        store(weights, (entry - start) * heads + head, dropped)
+        change = subtract(upstream, load(zero, records, record + U(3) * heads))
+        change = multiply(multiply(weight, change), slopes)
         sums = add(sums, change)
-    store(received, row * heads + head, sums)
+        place = slab + row * heads + head
+        store(received, place, add(load(zero, received, place), change))
+    store(sent, node * heads + head, sums)
 
 
 @kernel
-def attend_backward_rows(
-    crow: Any,
-    col: Any,
-    to_row: Any,
-    to_entry: Any,
-    z: Any,
-    slope: Any,
-    seed: Any,
-    threshold: Any,
-    scale: Any,
-    longest: int,
-    alpha: Any,
-    gradient: Any,
-    pairs: Any,
-    received: Any,
-    first: int,
-    last: int,
-) -> None:
-    """Per entry and head, side by side in ``pairs[e]``: the coefficient after dropout, and the score's gradient.
-
-    ``received`` gets the sum of the latter over each row: the gradient of the receiving node's score.
-    """
-    count = to_row.shape[1]
-    heads, width = U(count), U(z.shape[1])
-    features = U(z.shape[1] // count)
-    words = np.empty(longest * count + BATCH + 2 * GROUP, np.uint32)
-    slopes = np.empty(longest * count, z.dtype)
-    drawn, window, final = np.int64(0), np.int64(0), np.int64(crow[last]) * count
-    for row in range(U(first), U(last)):
-        start, stop = U(crow[row]), U(crow[row + U(1)])
-        drawn, window = draw_window(
-            words, seed, threshold, np.int64(start) * count, np.int64(stop) * count, drawn, window, final
-        )
-        w = U(window)
-        for entry in range(start, stop):
-            sender = U(col[entry]) * width
-            for h in range(heads):
-                at = h * features
-                slopes[(entry - start) * heads + h] = dot(
-                    gradient, row * width + at, z, sender + at, features
-                )
-        head = U(0)
-        while head + U(8) <= heads:
-            _softmax_backward(
-                zeros(z, 8),
-                col,
-                to_row,
-                to_entry,
-                row,
-                start,
-                stop,
-                heads,
-                head,
-                slope,
-                words,
-                w,
-                threshold,
-                scale,
-                alpha,
-                slopes,
-                pairs,
-                received,
-            )
-            head += U(8)
-        while head < heads:
-            _softmax_backward(
-                zeros(z, 1),
-                col,
-                to_row,
-                to_entry,
-                row,
-                start,
-                stop,
-                heads,
-                head,
-                slope,
-                words,
-                w,
-                threshold,
-                scale,
-                alpha,
-                slopes,
-                pairs,
-                received,
-            )
-            head += U(1)
-
-
-@inline
-def _from_scores(zero: Any, target: Any, source: Any, place: Any, received: Any, sent: Any) -> Any:
-    """What a node's two scores add to the gradient of its z."""
-    out = multiply(splat(zero, sent), load(zero, source, place))
-    return add(out, multiply(splat(zero, received), load(zero, target, place)))
-
-
-@inline
-def _sent(zero: Any, order: Any, pairs: Any, heads: Any, head: Any, start: Any, stop: Any) -> Any:
-    for entry in range(start, stop):
-        zero = add(zero, load(zero, pairs, (U(2) * U(order[entry]) + U(1)) * heads + head))
-    return zero
-
-
-@kernel
-def attend_backward_columns(
+def attend_backward(
     crow: Any,
     col: Any,
     order: Any,
-    pairs: Any,
+    records: Any,
+    to_entry: Any,
+    z: Any,
     gradient: Any,
+    slope: Any,
+    scale: Any,
+    kept: Any,
+    cuts: Any,
     received: Any,
-    target: Any,
-    source: Any,
     sent: Any,
     to_z: Any,
     first: int,
     last: int,
 ) -> None:
-    """Over the transpose: the gradients of the sending nodes' scores (``sent``) and of z."""
-    heads, features = U(sent.shape[1]), U(target.shape[1])
-    step = U(0) if target.shape[0] == 1 else features
-    width, rows = heads * features, U(received.shape[0])
-    flat = pairs.reshape(-1)
-    for node in range(U(first), U(last)):
-        start, stop = U(crow[node]), U(crow[node + U(1)])
-        head = U(0)
-        while head + U(8) <= heads:
-            store(sent, node * heads + head, _sent(zeros(sent, 8), order, pairs, heads, head, start, stop))
-            head += U(8)
-        while head < heads:
-            store(sent, node * heads + head, _sent(zeros(sent, 1), order, pairs, heads, head, start, stop))
-            head += U(1)
-        for h in range(heads):
-            s = sent[node, h]
-            r = received[node, h] if node < rows else gradient.dtype.type(0)
-            f, at, vector = U(0), h * features, h * step
-            while f + U(8) <= features:
-                v8 = _from_scores(zeros(sent, 8), target, source, vector + f, r, s)
-                v8 = weighted_sum(
-                    v8, col, order, flat, U(0), U(2) * heads, h, gradient, start, stop, width, at + f
+    """Over slabs of the transpose's rows: the gradients of all scores, and of z as far as its values are concerned.
+
+    Args:
+        cuts: ``(slabs + 1,)`` where slabs begin.
+        received: ``(slabs, rows, heads)``, gets the sums of the scores' gradients over the rows.
+        sent: ``(columns, heads)``, gets those over the columns.
+        to_z: ``(columns, heads * F)``.
+    """
+    heads, width, rows = U(sent.shape[1]), U(z.shape[1]), U(records.shape[0])
+    features, ahead = width // heads, entries_ahead(gradient)
+    owner, place, size = blocks_of(heads, features)
+    weights = np.empty(U(_CHUNK) * heads, z.dtype)
+    for part in range(U(first), U(last)):
+        slab = part * rows * heads
+        fill(zeros(z, 8), received, slab, rows * heads, None)
+        for node in range(U(cuts[part]), U(cuts[part + U(1)])):
+            start, final = U(crow[node]), U(crow[node + U(1)])
+            fill(zeros(z, 8), to_z, node * width, width, None)
+            fill(zeros(z, 8), sent, node * heads, heads, None)
+            while start < final:
+                stop = min(final, start + U(_CHUNK))
+                head, byte = U(0), U(0)
+                while head + U(8) <= heads:
+                    _scores_backward(
+                        zeros(z, 8),
+                        dots_8,
+                        8,
+                        col,
+                        order,
+                        records,
+                        to_entry,
+                        z,
+                        gradient,
+                        slope,
+                        scale,
+                        kept,
+                        byte,
+                        node,
+                        start,
+                        stop,
+                        heads,
+                        head,
+                        features,
+                        weights,
+                        received,
+                        slab,
+                        ahead,
+                        sent,
+                    )
+                    head += U(8)
+                    byte += U(1)
+                while head < heads:
+                    _scores_backward(
+                        zeros(z, 1),
+                        dots_1,
+                        1,
+                        col,
+                        order,
+                        records,
+                        to_entry,
+                        z,
+                        gradient,
+                        slope,
+                        scale,
+                        kept,
+                        byte,
+                        node,
+                        start,
+                        stop,
+                        heads,
+                        head,
+                        features,
+                        weights,
+                        received,
+                        slab,
+                        ahead,
+                        sent,
+                    )
+                    head += U(1)
+                    byte += U(1)
+                gather(
+                    col, weights, heads, gradient, start, stop, width, owner, place, size, U(0), to_z, node
                 )
-                store(to_z, node * width + at + f, v8)
-                f += U(8)
-            if f + U(4) <= features:
-                v4 = _from_scores(zeros(sent, 4), target, source, vector + f, r, s)
-                v4 = weighted_sum(
-                    v4, col, order, flat, U(0), U(2) * heads, h, gradient, start, stop, width, at + f
-                )
-                store(to_z, node * width + at + f, v4)
-                f += U(4)
-            while f < features:
-                v1 = _from_scores(zeros(sent, 1), target, source, vector + f, r, s)
-                v1 = weighted_sum(
-                    v1, col, order, flat, U(0), U(2) * heads, h, gradient, start, stop, width, at + f
-                )
-                store(to_z, node * width + at + f, v1)
-                f += U(1)
+                start = stop
 
 
 @inline
-def _weighted(
-    total_of: Any, z: Any, weights: Any, heads: Any, head: Any, start: Any, stop: Any, width: Any, at: Any
-) -> Any:
-    for node in range(start, stop):
-        weight = splat(total_of, weights[node, head])
-        total_of = add(total_of, multiply(weight, load(total_of, z, node * width + at)))
-    return total_of
+def _sum_slabs(received: Any, first: Any, last: Any, slabs: Any, stride: Any) -> None:
+    at = first
+    while at < last:
+        v, count = zeros(received, 8), min(U(8), last - at)
+        for slab in range(slabs):
+            v = add(v, load_first(v, received, slab * stride + at, count))
+        store_first(received, at, v, count)
+        at += U(8)
 
 
 @kernel
-def weighted_sums(z: Any, weights: Any, out: Any, rows: int, first: int, last: int) -> None:
-    """``out[c, h, f] =`` the sum of ``weights[i, h] z[i, h, f]`` over the nodes i of chunk c of ``rows`` nodes."""
-    height, heads, width = U(weights.shape[0]), U(weights.shape[1]), U(z.shape[1])
-    features = width // heads
-    for chunk in range(U(first), U(last)):
-        start = chunk * U(rows)
-        stop = min(height, start + U(rows))
-        for head in range(heads):
-            f, at = U(0), head * features
-            while f + U(8) <= features:
-                v8 = _weighted(zeros(z, 8), z, weights, heads, head, start, stop, width, at + f)
-                store(out, chunk * width + at + f, v8)
-                f += U(8)
-            while f < features:
-                v1 = _weighted(zeros(z, 1), z, weights, heads, head, start, stop, width, at + f)
-                store(out, chunk * width + at + f, v1)
-                f += U(1)
+def attend_vectors(
+    z: Any,
+    target: Any,
+    source: Any,
+    received: Any,
+    sent: Any,
+    to_z: Any,
+    sums: Any,
+    chunk: int,
+    first: int,
+    last: int,
+) -> None:
+    """What the scores add to the gradient of z, and the gradients of the two vectors, over chunks of nodes.
+
+    Args:
+        target: ``(heads * F,)``; source likewise.
+        received: as `attend_backward` leaves it; its first slab gets the sum of all.
+        to_z: added to.
+        sums: ``(chunks, 2, heads * F)``, for target and source.
+    """
+    slabs, rows, heads, width = U(received.shape[0]), U(received.shape[1]), U(sent.shape[1]), U(z.shape[1])
+    owner, place, size = blocks_of(heads, width // heads)
+    zero = zeros(z, 8)
+    for part in range(U(first), U(last)):
+        fill(zero, sums, U(2) * part * width, U(2) * width, None)
+        begin, end = part * U(chunk), min(U(len(z)), (part + U(1)) * U(chunk))
+        if begin < rows:
+            _sum_slabs(received, begin * heads, min(end, rows) * heads, slabs, rows * heads)
+        for node in range(begin, end):
+            at, to = node * width, U(2) * part * width
+            for block in range(len(owner)):
+                head, f, count = owner[block], place[block], size[block]
+                s = splat(zero, sent[node, head])
+                r = splat(zero, received[U(0), node, head]) if node < rows else zero
+                if count == U(8):
+                    value = load(zero, z, at + f)
+                    out = add(load(zero, to_z, at + f), multiply(s, load(zero, source, f)))
+                    store(to_z, at + f, add(out, multiply(r, load(zero, target, f))))
+                    store(sums, to + f, add(load(zero, sums, to + f), multiply(r, value)))
+                    f += to + width
+                    store(sums, f, add(load(zero, sums, f), multiply(s, value)))
+                else:
+                    value = load_first(zero, z, at + f, count)
+                    out = add(
+                        load_first(zero, to_z, at + f, count), multiply(s, load_first(zero, source, f, count))
+                    )
+                    store_first(
+                        to_z, at + f, add(out, multiply(r, load_first(zero, target, f, count))), count
+                    )
+                    store_first(
+                        sums, to + f, add(load_first(zero, sums, to + f, count), multiply(r, value)), count
+                    )
+                    f += to + width
+                    store_first(sums, f, add(load_first(zero, sums, f, count), multiply(s, value)), count)

@@ -1,8 +1,7 @@
-"""Graph attention in numba: scores, softmax, dropout and aggregation in one pass over a row, and the exact backward.
+"""Graph attention in numba, forward: scores, softmax, dropout and aggregation in one pass over a row.
 
-Coefficients are ``(entries, heads)``; nothing is ``(entries, heads, features)``. What a row needs in between lies in
-a scratch as long as the longest row. Everything runs over the heads in vector lanes where it concerns coefficients,
-and over the features of a head where it concerns values.
+Nothing as large as entries x heads outlives a row but the bits that say which coefficients were kept. Everything runs
+over the heads in vector lanes where it concerns coefficients, and over blocks of 8 features where it concerns values.
 """
 
 from __future__ import annotations
@@ -11,18 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.products_cpu import BATCH, U, dot, inline, kernel
+from layerlab.graph.kernels.heads_cpu import blocks_of, dots_1, dots_8, entries_ahead, fill, gather
+from layerlab.graph.kernels.jit import inline, kernel
+from layerlab.graph.kernels.products_cpu import BATCH, U
 from layerlab.graph.kernels.vector import (
     add,
     divide,
     exponential,
-    kept,
+    kept_bits,
     larger,
     load,
     multiply,
     splat,
     store,
     subtract,
+    where_bits,
     where_positive,
     zeros,
 )
@@ -30,17 +32,28 @@ from layerlab.lab.random import GROUP, draw
 
 
 @kernel
-def node_scores(z: Any, target: Any, source: Any, to_row: Any, to_entry: Any, first: int, last: int) -> None:
-    """``target[h] . z[i, h]`` and ``source[h] . z[i, h]`` for every node; one vector may serve all heads."""
-    heads, features = U(to_entry.shape[1]), U(target.shape[1])
-    step = U(0) if target.shape[0] == 1 else features
-    rows, width = U(to_row.shape[0]), heads * features
+def node_scores(z: Any, target: Any, source: Any, stats: Any, to_entry: Any, first: int, last: int) -> None:
+    """``target[h] . z[i, h]`` into ``stats[i, 0]``, and ``source[h] . z[i, h]``, for every node."""
+    heads, rows, width = U(to_entry.shape[1]), U(stats.shape[0]), U(z.shape[1])
+    features = width // heads
     for node in range(U(first), U(last)):
-        for head in range(heads):
-            at = node * width + head * features
-            to_entry[node, head] = dot(z, at, source, head * step, features)
+        head = U(0)
+        while head + U(8) <= heads:
+            at, vector = node * width + head * features, head * features
+            v8 = dots_8(zeros(z, 8), z, at, source, vector, None, U(0), features)
+            store(to_entry, node * heads + head, v8)
             if node < rows:
-                to_row[node, head] = dot(z, at, target, head * step, features)
+                v8 = dots_8(zeros(z, 8), z, at, target, vector, None, U(0), features)
+                store(stats, node * U(3) * heads + head, v8)
+            head += U(8)
+        while head < heads:
+            at, vector = node * width + head * features, head * features
+            v1 = dots_1(zeros(z, 1), z, at, source, vector, None, U(0), features)
+            store(to_entry, node * heads + head, v1)
+            if node < rows:
+                v1 = dots_1(zeros(z, 1), z, at, target, vector, None, U(0), features)
+                store(stats, node * U(3) * heads + head, v1)
+            head += U(1)
 
 
 @inline
@@ -52,8 +65,8 @@ def _leaky(x: Any, slope: Any) -> Any:
 def _softmax(
     zero: Any,
     col: Any,
-    to_row: Any,
     to_entry: Any,
+    stats: Any,
     row: Any,
     start: Any,
     stop: Any,
@@ -64,96 +77,40 @@ def _softmax(
     window: Any,
     threshold: Any,
     scale: Any,
-    alpha: Any,
-    masked: Any,
+    kept: Any,
+    byte: Any,
+    weights: Any,
 ) -> None:
-    """The coefficients of W heads of one row, before and after dropout; W is the width of ``zero``."""
-    base = load(zero, to_row, row * heads + head)
+    """The coefficients of W heads of one row after dropout; W is the width of ``zero``."""
+    at = row * U(3) * heads + head
+    base = load(zero, stats, at)
     slopes = splat(zero, slope)
     highest = _leaky(add(base, load(zero, to_entry, U(col[start]) * heads + head)), slopes)
     for entry in range(start, stop):
         score = _leaky(add(base, load(zero, to_entry, U(col[entry]) * heads + head)), slopes)
-        store(alpha, entry * heads + head, score)
+        store(weights, (entry - start) * heads + head, score)
         highest = larger(highest, score)
     sums = zero
     for entry in range(start, stop):
-        weight = exponential(subtract(load(zero, alpha, entry * heads + head), highest))
-        store(alpha, entry * heads + head, weight)
+        place = (entry - start) * heads + head
+        weight = exponential(subtract(load(zero, weights, place), highest))
         sums = add(sums, weight)
-    share = divide(splat(zero, alpha.dtype.type(1)), sums)
-    for entry in range(start, stop):
-        place = entry * heads + head
-        weight = multiply(load(zero, alpha, place), share)
-        store(alpha, place, weight)
         if threshold > 0:
-            weight = multiply(weight, kept(zero, words, place - window, threshold, scale))
-        store(masked, (entry - start) * heads + head, weight)
-
-
-@inline
-def weighted_sum(
-    total_of: Any,
-    col: Any,
-    order: Any,
-    coefficients: Any,
-    skip: Any,
-    step: Any,
-    head: Any,
-    x: Any,
-    start: Any,
-    stop: Any,
-    width: Any,
-    offset: Any,
-) -> Any:
-    """``+ sum over e of coefficients[(order[e] - skip) step + head] x[col[e], offset : offset + W]``."""
+            bits = kept_bits(zero, words, entry * heads + head - window, threshold)
+            kept[entry, byte] = bits
+            weight = where_bits(weight, bits)
+        store(weights, place, weight)
+    share = divide(splat(zero, weights.dtype.type(1)), sums)
+    store(stats, at + heads, highest)
+    store(stats, at + U(2) * heads, share)
+    share = multiply(share, splat(zero, scale))
     for entry in range(start, stop):
-        place = (entry if order is None else U(order[entry])) - skip
-        weight = splat(total_of, coefficients[place * step + head])
-        total_of = add(total_of, multiply(weight, load(total_of, x, U(col[entry]) * width + offset)))
-    return total_of
+        place = (entry - start) * heads + head
+        store(weights, place, multiply(load(zero, weights, place), share))
 
 
 @inline
-def _biased(zero: Any, bias: Any, offset: Any) -> Any:
-    return zero if bias is None else load(zero, bias, offset)
-
-
-@inline
-def _aggregate(
-    col: Any,
-    masked: Any,
-    x: Any,
-    bias: Any,
-    heads: Any,
-    features: Any,
-    start: Any,
-    stop: Any,
-    row: Any,
-    out: Any,
-) -> None:
-    """All heads and features of one row."""
-    width = heads * features
-    for head in range(heads):
-        f, at = U(0), head * features
-        while f + U(8) <= features:
-            v8 = _biased(zeros(x, 8), bias, at + f)
-            v8 = weighted_sum(v8, col, None, masked, start, heads, head, x, start, stop, width, at + f)
-            store(out, row * width + at + f, v8)
-            f += U(8)
-        if f + U(4) <= features:
-            v4 = _biased(zeros(x, 4), bias, at + f)
-            v4 = weighted_sum(v4, col, None, masked, start, heads, head, x, start, stop, width, at + f)
-            store(out, row * width + at + f, v4)
-            f += U(4)
-        while f < features:
-            v1 = _biased(zeros(x, 1), bias, at + f)
-            v1 = weighted_sum(v1, col, None, masked, start, heads, head, x, start, stop, width, at + f)
-            store(out, row * width + at + f, v1)
-            f += U(1)
-
-
-@inline
-def draw_window(
+def _draw_window(
     words: Any, seed: Any, threshold: Any, start: Any, stop: Any, drawn: Any, window: Any, final: Any
 ) -> tuple[Any, Any]:
     """Make sure that the words of elements ``start ... stop - 1`` are drawn, and as many more as fit the cache.
@@ -171,7 +128,6 @@ def draw_window(
 def attend(
     crow: Any,
     col: Any,
-    to_row: Any,
     to_entry: Any,
     z: Any,
     bias: Any,
@@ -180,38 +136,46 @@ def attend(
     threshold: Any,
     scale: Any,
     longest: int,
-    alpha: Any,
+    stats: Any,
+    kept: Any,
     out: Any,
     first: int,
     last: int,
 ) -> None:
-    """Coefficients before dropout (``alpha``) and the aggregate of those after it (``out``).
+    """The aggregate of the coefficients after dropout, and what the backward needs to compute them again.
 
     Args:
-        to_row: ``(rows, heads)`` scores of the receiving nodes.
-        to_entry: ``(columns, heads)`` scores of the sending ones.
+        to_entry: ``(columns, heads)`` scores of the sending nodes.
         z: ``(columns, heads * F)``.
         bias: ``(heads * F,)`` or None.
         longest: entries of the longest row.
+        stats: ``(rows, 3, heads)``: the scores of the receiving nodes; written: the largest score of each row, and 1
+            over the sum of the exponentials of what scores are below it. Both are 0 in rows without entries.
+        kept: ``(entries, bytes)`` uint8, a bit a head: one byte for each 8 heads, then one for each that is left.
     """
-    count = to_row.shape[1]
-    heads, features = U(count), U(z.shape[1] // count)
+    count = stats.shape[2]
+    heads, width, ahead = U(count), U(z.shape[1]), entries_ahead(z)
+    owner, place, size = blocks_of(heads, width // heads)
     words = np.empty(longest * count + BATCH + 2 * GROUP, np.uint32)
-    masked = np.empty(longest * count, z.dtype)
+    weights = np.empty(longest * count, z.dtype)
     drawn, window, final = np.int64(0), np.int64(0), np.int64(crow[last]) * count
     for row in range(U(first), U(last)):
         start, stop = U(crow[row]), U(crow[row + U(1)])
-        drawn, window = draw_window(
+        fill(zeros(z, 8), out, row * width, width, bias)
+        if start == stop:
+            fill(zeros(z, 8), stats, (U(3) * row + U(1)) * heads, U(2) * heads, None)
+            continue
+        drawn, window = _draw_window(
             words, seed, threshold, np.int64(start) * count, np.int64(stop) * count, drawn, window, final
         )
         w = U(window)
-        head = U(0) if start < stop else heads
+        head, byte = U(0), U(0)
         while head + U(8) <= heads:
             _softmax(
                 zeros(z, 8),
                 col,
-                to_row,
                 to_entry,
+                stats,
                 row,
                 start,
                 stop,
@@ -222,16 +186,18 @@ def attend(
                 w,
                 threshold,
                 scale,
-                alpha,
-                masked,
+                kept,
+                byte,
+                weights,
             )
             head += U(8)
+            byte += U(1)
         while head < heads:
             _softmax(
                 zeros(z, 1),
                 col,
-                to_row,
                 to_entry,
+                stats,
                 row,
                 start,
                 stop,
@@ -242,8 +208,10 @@ def attend(
                 w,
                 threshold,
                 scale,
-                alpha,
-                masked,
+                kept,
+                byte,
+                weights,
             )
             head += U(1)
-        _aggregate(col, masked, z, bias, heads, features, start, stop, row, out)
+            byte += U(1)
+        gather(col, weights, heads, z, start, stop, width, owner, place, size, ahead, out, row)

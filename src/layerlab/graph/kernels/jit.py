@@ -13,7 +13,21 @@ _settings: Any = numba.config
 # NUMBA_BOUNDSCHECK=1: a kernel that leaves an array raises IndexError, which costs most of its speed.
 CHECKED = bool(_settings.BOUNDSCHECK)
 
-inline = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+_njit: Any = numba.njit
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile into every caller, without counting references to arrays.
+
+    Each array that a function is given would otherwise cost two atomic operations a call, in the innermost loop. Its
+    caller holds them; but an inlined function cannot make any.
+    """
+    return _njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """Compile a function of kernels that makes arrays."""
+    return _njit(nogil=True, error_model="numpy")(function)
 
 
 def kernel(function: Callable[..., None]) -> Any:

@@ -57,12 +57,16 @@ def _splat(builder: Any, number: Any, kind: Any) -> Any:
     return builder.shuffle_vector(first, undefined, lanes)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, kind: Any) -> Any:
+def _pointer(
+    context: Any, builder: Any, array_type: Any, array: Any, offset: Any, kind: Any, count: Any = None
+) -> Any:
+    """Where a vector of ``kind`` begins; of its lanes the first ``count`` are used, all if None."""
     if array_type.layout != "C":
         raise TypeError(f"expected a contiguous array, got {array_type}")
     parts = context.make_array(array_type)(context, builder, array)
     if CHECKED:
-        room = builder.sub(parts.nitems, ir.Constant(parts.nitems.type, kind.count))
+        lanes = ir.Constant(parts.nitems.type, kind.count) if count is None else count
+        room = builder.sub(parts.nitems, lanes)
         short = builder.icmp_signed("<", room, ir.Constant(room.type, 0))
         with builder.if_then(builder.or_(short, builder.icmp_unsigned(">", offset, room)), likely=False):
             context.call_conv.return_user_exc(builder, IndexError, ("a kernel left its array",))
@@ -284,7 +288,7 @@ def load_first(typing: Any, like: Any, array: Any, offset: Any, count: Any) -> A
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = context.get_value_type(like)
-        pointer = _pointer(context, builder, array, arguments[1], arguments[2], kind)
+        pointer = _pointer(context, builder, array, arguments[1], arguments[2], kind, arguments[3])
         mask = _first(builder, arguments[3], like.width)
         suffix = f"v{like.width}f{like.dtype.bitwidth}.p0"
         function = _declared(
@@ -302,7 +306,7 @@ def store_first(typing: Any, array: Any, offset: Any, vector: Any, count: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = context.get_value_type(vector)
-        pointer = _pointer(context, builder, array, arguments[0], arguments[1], kind)
+        pointer = _pointer(context, builder, array, arguments[0], arguments[1], kind, arguments[3])
         mask = _first(builder, arguments[3], vector.width)
         suffix = f"v{vector.width}f{vector.dtype.bitwidth}.p0"
         function = _declared(
@@ -350,7 +354,7 @@ def totals(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, 
             halved(x, y, [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])
             for x, y in zip(pairs[::2], pairs[1::2], strict=True)
         ]
-        return halved(*fours, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+        return halved(fours[0], fours[1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
 
     return a(a, a, a, a, a, a, a, a), generate
 
@@ -375,9 +379,7 @@ def where_bits(typing: Any, vector: Any, bits: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width = ir.IntType(vector.width)
-        keep = builder.bitcast(
-            builder.trunc(arguments[1], width), ir.VectorType(ir.IntType(1), vector.width)
-        )
+        keep = builder.bitcast(builder.trunc(arguments[1], width), ir.VectorType(ir.IntType(1), vector.width))
         zero = ir.Constant(arguments[0].type, [0.0] * vector.width)
         return builder.select(keep, arguments[0], zero)
 
@@ -386,13 +388,13 @@ def where_bits(typing: Any, vector: Any, bits: Any) -> Any:
 
 @_intrinsic
 def prefetch(typing: Any, array: Any, offset: Any) -> Any:
-    """Ask for the cache line of ``array.flat[offset]``; any offset will do."""
+    """Ask for the cache line of ``array.flat[offset]``; nothing happens where that is outside."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, array, arguments[0], arguments[1], ir.IntType(8))
-        function = _declared(
-            builder, "llvm.prefetch.p0", ir.VoidType(), [pointer.type, _LANE, _LANE, _LANE]
-        )
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        function = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer.type, _LANE, _LANE, _LANE])
+        # To be read, and kept close, as data.
         builder.call(function, [pointer, *(ir.Constant(_LANE, c) for c in (0, 3, 1))])
         return context.get_dummy_value()
 
