@@ -77,6 +77,7 @@ def planted() -> None:
             crow,
             np.array([0, last], np.int32),
             np.ones(2, np.float32),
+            None,
             x,
             None,
             np.empty((2, 3), np.float32),
