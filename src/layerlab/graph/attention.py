@@ -45,7 +45,7 @@ def attend(
         ``(n, heads * F)``.
 
     Raises:
-        UserError: shapes do not fit, or p is not in [0, 1).
+        UserError: shapes, dtypes or devices do not fit, or p is not in [0, 1).
 
     >>> m = SparseMatrix.from_dense(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
     >>> zero = torch.zeros(1, 1)
@@ -59,6 +59,14 @@ def attend(
             f"expected z of shape ({columns}, {heads} * {target.shape[1]}) for a {rows} x {columns} pattern, "
             f"got {tuple(z.shape)}"
         )
+    for t in (z, target, source, bias):
+        if t is not None and not (
+            t.is_floating_point() and t.dtype is z.dtype and t.device == pattern.col.device
+        ):
+            raise UserError(
+                f"expected z, vectors and bias of one floating-point dtype on {pattern.col.device}, as the pattern, "
+                f"got {t.dtype} on {t.device} beside z of {z.dtype}; bring one to the other with .to()"
+            )
     p = ops.probability(p, training)
     if not (kernels.serve(z, target, source, bias) and pattern.trusted):
         coefficients = coefficients_of(pattern, z, target, source, heads=heads, negative_slope=negative_slope)

@@ -26,7 +26,7 @@ _BLOCK_NUMBERS = 1 << 17
 
 def _product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
     rows, columns = pattern.shape
-    if pattern.nnz == 0 or dense.shape[1] == 0:
+    if pattern.nnz == 0 or dense.shape[1] == 0 or dense.is_meta:
         return dense.new_zeros(rows, dense.shape[1])
     if dense.device.type == "cpu" and dense.dtype in (torch.float16, torch.bfloat16):
         # CPUs have no half-precision sparse product; float32 sums are also the better ones.
@@ -105,9 +105,10 @@ def spmm(matrix: SparseMatrix, dense: Tensor, bias: Tensor | None = None) -> Ten
             f"the sparse matrix is {matrix.dtype} on {matrix.device}, the dense one {dense.dtype} on {dense.device}; "
             "bring one to the other with .to()"
         )
-    if bias is not None and (bias.shape != dense.shape[1:] or bias.dtype != dense.dtype):
+    if bias is not None and (bias.shape != dense.shape[1:] or not _alike(bias, dense)):
         raise UserError(
-            f"expected a bias of shape ({dense.shape[1]},) and {dense.dtype}, got {tuple(bias.shape)} {bias.dtype}"
+            f"expected a bias of shape ({dense.shape[1]},), {dense.dtype}, on {dense.device}, got "
+            f"{tuple(bias.shape)}, {bias.dtype}, on {bias.device}"
         )
     pattern, values = matrix.pattern, matrix.values
     if kernels.serve(values, dense, bias) and pattern.trusted:
@@ -120,6 +121,10 @@ def spmm(matrix: SparseMatrix, dense: Tensor, bias: Tensor | None = None) -> Ten
     return out if bias is None else out + bias
 
 
+def _alike(left: Tensor, right: Tensor) -> bool:
+    return left.dtype is right.dtype and left.device == right.device
+
+
 def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` for dense or sparse ``x``; sparse features are never made dense.
 
@@ -127,9 +132,18 @@ def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None)
         x: ``(n, in)``, a tensor or a `SparseMatrix`.
         weight: ``(out, in)``, as in ``torch.nn.Linear``.
         bias: ``(out,)`` or None.
+
+    Raises:
+        UserError: dtypes or devices do not fit.
     """
     if isinstance(x, SparseMatrix):
         return spmm(x, weight.t(), bias)
+    casts = not x.is_meta and x.device == weight.device and torch.is_autocast_enabled(x.device.type)
+    if not _alike(x, weight) and not casts:
+        raise UserError(
+            f"the features are {x.dtype} on {x.device}, the weights {weight.dtype} on {weight.device}; "
+            "bring one to the other with .to()"
+        )
     return torch.nn.functional.linear(x, weight, bias)
 
 
@@ -321,6 +335,11 @@ def probability(p: float, training: bool) -> float:
     return p if training else 0.0
 
 
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise UserError(f"expected floating-point numbers, got {x.dtype}; convert them with .float()")
+
+
 def new_seed() -> Tensor:
     """One 63-bit seed from torch's generator: ``torch.manual_seed`` decides what every dropout drops."""
     return torch.randint(2**63 - 1, (1,))
@@ -333,6 +352,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     (`layerlab.lab.random`), twenty times faster than torch's Bernoulli sampler; other devices draw from the generator.
     """
     p = probability(p, training)
+    _check_floating(x)
     if p == 0.0:
         return x
     if kernels.serve(x):
@@ -352,6 +372,7 @@ def activation_dropout(x: Tensor, activation: Literal["relu", "elu"], p: float, 
         training: whether to drop.
     """
     p = probability(p, training)
+    _check_floating(x)
     if kernels.serve(x):
         return operators.activate(x, {"relu": RELU, "elu": ELU}[activation], new_seed() if p else None, p)
     active = torch.relu(x) if activation == "relu" else torch.nn.functional.elu(x)

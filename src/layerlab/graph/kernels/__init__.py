@@ -7,13 +7,17 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _enabled = True
 
 
 def serve(*tensors: Tensor | None) -> bool:
-    """Whether the kernels are on and take these tensors: float32 or float64 on the CPU."""
-    if not _enabled:
+    """Whether the kernels are on and take these tensors: float32 or float64 on the CPU.
+
+    Kernels have no forward-mode derivative and would drop a tangent without a word; plain torch refuses it.
+    """
+    if not _enabled or forward_ad._current_level >= 0:
         return False
     for t in tensors:
         if t is not None and not (t.is_cpu and (t.dtype is torch.float32 or t.dtype is torch.float64)):
