@@ -40,7 +40,17 @@ GRAPH_RANKS = (
         "unpickle",
     ),
     ("ends", "field", "ops", "structure"),
-    ("attention", "components", "convolution", "homophily", "matrices", "node_data", "npz", "powers"),
+    (
+        "attention",
+        "components",
+        "convolution",
+        "homophily",
+        "matrices",
+        "node_data",
+        "npz",
+        "powers",
+        "reordering",
+    ),
     ("density", "extremes", "layers"),
     (
         "archive",
