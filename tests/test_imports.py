@@ -67,6 +67,7 @@ GRAPH_RANKS = (
     ("datasets", "download", "generate", "task"),
     ("depth_prediction", "depth_training", "experiments", "sources", "theorems"),
     ("depth_advice", "runs"),
+    ("inspection", "inspection_page"),
 )
 GRAPH_ORDER = {module: rank for rank, modules in enumerate(GRAPH_RANKS) for module in modules}
 

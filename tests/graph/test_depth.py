@@ -214,3 +214,9 @@ def test_homophilous_labels_outlast_noise() -> None:
     noise: Decay = decay(data.graph, data.features)
     classes = decay(data.graph, label_signal(data.labels))
     assert classes.distance_share(4) > 2 * noise.distance_share(4)
+
+
+def test_energy_that_is_gone_at_once_is_gone_after_no_layer() -> None:
+    # Every eigenvalue off the limit is 0: what is left drops to nothing just above depth 0.
+    pairs = Graph.from_edges(np.arange(0, 20, 2), np.arange(1, 20, 2))
+    assert decay(pairs, depth=2).layers_until(0.01) == pytest.approx(0.0, abs=1e-5)

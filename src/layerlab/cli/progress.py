@@ -57,6 +57,28 @@ def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 
 
 @contextmanager
+def share(description: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar over a piece of work of unknown parts; yields ``report(fraction, words)``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[words]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task(description, total=1.0, words="")
+
+        def report(fraction: float, words: str) -> None:
+            progress.update(task, completed=fraction, words=words)
+
+        yield report
+
+
+@contextmanager
 def cells(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """One bar a contestant with its mean so far; yields ``report(cell)``."""
     with _live("{task.fields[mean]}") as progress:

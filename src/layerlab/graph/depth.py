@@ -128,7 +128,7 @@ class Decay:
             low, high = high, 2 * high
             if high > _FARTHEST:
                 return math.inf
-        while high - low > 1e-6 * high:
+        while high - low > 1e-6 * max(1.0, high):
             middle = (low + high) / 2
             low, high = (middle, high) if left(middle) > share else (low, middle)
         return high

@@ -152,7 +152,15 @@ class Definitions:
     block: ClassVar[str] = "definitions"
 
 
-Block = Text | Table | Figure | Code | Callout | KeyFigures | Definitions
+@dataclass(frozen=True)
+class Bullets:
+    """Sentences, one a line, with the marks of this module."""
+
+    items: Sequence[str]
+    block: ClassVar[str] = "bullets"
+
+
+Block = Text | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets
 
 
 @dataclass(frozen=True)
@@ -344,3 +352,5 @@ def _texts(page: Page) -> Iterator[str]:
             yield from (item.note for item in block.items)
         elif isinstance(block, Definitions):
             yield from (text for _, text in block.items)
+        elif isinstance(block, Bullets):
+            yield from block.items

@@ -1,0 +1,52 @@
+"""`layerlab graph inspect` as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CLUB = Path(__file__).parents[2] / "examples" / "graph_folder"
+Cli = Callable[..., Any]
+
+
+def test_a_folder_is_inspected_in_words(cli: Cli, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("graph", "inspect", CLUB, "--depth", 4)
+    assert done.status == 0
+    assert "λ₂" in done.out and "depth, predicted" in done.out and "  - " in done.out
+    assert list(tmp_path.iterdir()) == []  # nothing is written without being asked for
+
+
+def test_json_and_report(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "look"
+    done = cli("graph", "inspect", CLUB, "--depth", 3, "--train", "--report", "--out", out, "--json")
+    assert done.status == 0
+    record = json.loads(done.out)
+    assert record["training"]["depths"] == [1, 2, 3] and record["report"] == str(out / "report.html")
+    assert "Accuracy against depth" in (out / "report.html").read_text(encoding="utf-8")
+    # The same folder may be asked again, also for less or more.
+    assert cli("graph", "inspect", CLUB, "--depth", 3, "--report", "--out", out).status == 0
+
+
+def test_a_bare_edge_list(cli: Cli, tmp_path: Path) -> None:
+    edges = tmp_path / "friends.csv"
+    edges.write_text("ann,bob\nbob,eve\neve,dan\ndan,ann\n")
+    done = cli("graph", "inspect", edges, "--json")
+    assert done.status == 0
+    record = json.loads(done.out)
+    assert record["graph"]["nodes"] == 4 and record["prediction"] is None
+    assert any("bipartite" in finding for finding in record["findings"])
+    refused = cli("graph", "inspect", edges, "--train")
+    assert refused.status == 2 and "nothing to train on" in refused.err
+
+
+def test_what_is_not_there_is_said_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    for argument in (tmp_path / "nowhere", "nosuchdata"):
+        refused = cli("graph", "inspect", argument)
+        assert refused.status == 2 and "there is no" in refused.err and refused.err.count("\n") == 1
+    broken = tmp_path / "broken.csv"
+    broken.write_text("0,1\n1,2,3,4\n")
+    refused = cli("graph", "inspect", broken)
+    assert refused.status == 2 and "broken.csv" in refused.err
