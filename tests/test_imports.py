@@ -28,6 +28,7 @@ ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
 # functions may point back: `Graph.from_csv` hands over to `convert`, which builds a `Graph`.)
 GRAPH_RANKS = (
     (
+        "attention_measures",
         "edge_table",
         "edges",
         "factor",
@@ -42,6 +43,8 @@ GRAPH_RANKS = (
     ("ends", "field", "ops", "structure"),
     (
         "attention",
+        "attention_findings",
+        "attention_page",
         "components",
         "convolution",
         "homophily",
@@ -67,7 +70,7 @@ GRAPH_RANKS = (
     ("datasets", "download", "generate", "task"),
     ("depth_prediction", "depth_training", "experiments", "sources", "theorems"),
     ("depth_advice", "runs"),
-    ("inspection", "inspection_page"),
+    ("attention_report", "inspection", "inspection_page"),
 )
 GRAPH_ORDER = {module: rank for rank, modules in enumerate(GRAPH_RANKS) for module in modules}
 

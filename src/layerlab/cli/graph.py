@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from layerlab.cli import graph_attention
+
 app = typer.Typer(
     help="Inspect a graph; train, predict and race GCN, GAT, SGC and an MLP on its nodes.",
     epilog="Example: layerlab graph race cora --models gcn,gat,sgc,mlp --seeds 20",
@@ -321,3 +323,6 @@ def _race_tables(summary: dict[str, Any]) -> list[tuple[str, list[str], list[lis
         ]
         tables.append(("Paired differences, points", ["pair", "mean", "95 % interval", "wins"], rows))
     return tables
+
+
+app.command(epilog=graph_attention.EPILOG)(graph_attention.attention)

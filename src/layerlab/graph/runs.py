@@ -19,6 +19,7 @@ from layerlab.graph.datasets import NodeDataset, load
 from layerlab.graph.experiments import cells_of, fingerprint
 from layerlab.graph.kernels import kept
 from layerlab.graph.settings import MODELS, Settings, settings_for
+from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.files import write_atomic
 from layerlab.lab.race import CellResult, race, summarise
@@ -169,15 +170,42 @@ class Predictions:
         write_atomic(path, text.getvalue().encode())
 
 
-def predict_run(run_path: Path, data: str) -> Predictions:
-    """Predict every node of a data set with a trained run.
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished training run, opened with data that fit it.
+
+    Args:
+        run: the folder.
+        settings: of the training.
+        classes: the class names that the model knows.
+        dataset: the data, not always those of the training.
+        model: the trained model, in evaluation mode.
+    """
+
+    run: RunFolder
+    settings: Settings
+    classes: list[str]
+    dataset: NodeDataset
+    model: nn.Module
+
+    @property
+    def features(self) -> SparseMatrix:
+        """The features as the model takes them."""
+        return normalise_rows(self.dataset.features)
+
+
+def open_trained(
+    run_path: Path, data: Callable[[RunFolder], NodeDataset], *, model: str | None = None
+) -> TrainedRun:
+    """Open a finished training run and rebuild its model.
 
     Args:
         run_path: a folder that `train_run` made.
-        data: a data set with the same feature columns; labels are not needed.
+        data: gives the data, once the run is known to be whole.
+        model: the only model that is wanted; None takes any.
 
     Raises:
-        UserError: not a training run, not finished, damaged, or the features do not fit.
+        UserError: not a training run, of another model, not finished, damaged, or the features do not fit.
     """
     run = open_run(run_path, TRAIN_KIND)
     if "results" not in run.meta:
@@ -188,15 +216,35 @@ def predict_run(run_path: Path, data: str) -> Predictions:
             file=run_path,
         )
     settings, features, classes = _trained(run)
-    dataset = load(data, need_labels=False)
+    if model is not None and settings.model != model:
+        raise UserError(
+            f"expected the run of a {model}, got one of a {settings.model}; "
+            f"train one: layerlab graph train DATA --model {model}",
+            file=run_path,
+        )
+    dataset = data(run)
     if dataset.num_features != features:
         raise UserError(
             f"the model was trained on {features} features, {dataset.name} has {dataset.num_features}; "
             "give data with the same feature columns"
         )
-    model = _load_model(run, settings, features, len(classes))
+    return TrainedRun(run, settings, classes, dataset, _load_model(run, settings, features, len(classes)))
+
+
+def predict_run(run_path: Path, data: str) -> Predictions:
+    """Predict every node of a data set with a trained run.
+
+    Args:
+        run_path: a folder that `train_run` made.
+        data: a data set with the same feature columns; labels are not needed.
+
+    Raises:
+        UserError: not a training run, not finished, damaged, or the features do not fit.
+    """
+    trained = open_trained(run_path, lambda run: load(data, need_labels=False))
+    dataset, model, classes = trained.dataset, trained.model, trained.classes
     with torch.no_grad(), one_thread():
-        probabilities = torch.softmax(model(normalise_rows(dataset.features), dataset.graph), dim=1)
+        probabilities = torch.softmax(model(trained.features, dataset.graph), dim=1)
     if not torch.isfinite(probabilities).all():
         raise UserError(
             "the model's output is not finite; its weights are damaged, train again", file=run_path
