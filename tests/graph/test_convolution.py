@@ -182,3 +182,18 @@ def test_empty_inputs() -> None:
         assert out.shape == (0, 2)
         (gradient,) = torch.autograd.grad(out.sum(), [weight])
         assert gradient.shape == (2, 3) and not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_transposing(dtype: type) -> None:
+    generator = np.random.default_rng(0)
+    for rows in (0, 1, 7, 8, 9, 17):
+        for columns in (0, 1, 7, 8, 15, 16, 33):
+            matrix = generator.standard_normal((rows, columns)).astype(dtype)
+            assert (fused._transposed(matrix) == matrix.T).all()
+
+
+@pytest.mark.parametrize("width", [*range(1, 18), 40])
+def test_narrow_products(width: int) -> None:
+    x, weight = randn(5, 11), randn(width, 11, seed=1)
+    torch.testing.assert_close(convolve(x, None, weight), x @ weight.t())

@@ -83,7 +83,7 @@ def _fusible(
     for matrix in (x, operator):
         if isinstance(matrix, SparseMatrix):
             values = matrix.values
-            if values.requires_grad or values.dtype is not dtype or not plain(values):
+            if values.dtype is not dtype or values.requires_grad or not plain(values):
                 return False
             if not matrix.pattern.trusted:
                 return False

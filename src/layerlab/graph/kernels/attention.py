@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -70,12 +69,15 @@ def _slabs(crow: NDArray[Any], entries: int, rows: int) -> NDArray[np.int64]:
     """
     columns = len(crow) - 1
     count = min(_MOST_SLABS, max(2, entries // max(1, 2 * rows)))
-    cuts = [0]
-    for slab in range(1, count):
-        share = (entries + columns) * slab // count
-        # An empty column costs something, too: count each column as one entry more.
-        cuts.append(bisect_left(range(columns), share, key=lambda node: int(crow[node]) + node))
-    return np.array([*cuts, columns])
+    # An empty column costs something, too: count each column as one entry more.
+    shares = (entries + columns) * np.arange(1, count) // count
+    return np.array([0, *np.searchsorted(crow[:-1] + np.arange(columns), shares), columns])
+
+
+def _total(chunks: NDArray[Any]) -> NDArray[Any]:
+    """The sum of the chunks' sums; mostly there is one chunk."""
+    total: NDArray[Any] = chunks[0] if len(chunks) == 1 else chunks.sum(0)
+    return total
 
 
 def _attention(
@@ -102,7 +104,7 @@ def _attention(
     to_entry = np.empty((columns, heads), numbers.dtype)
     kept = np.empty((entries if p else 0, _bytes(heads)), np.uint8)
     scores = (numbers, _vector(target, heads), _vector(source, heads), stats, to_entry)
-    threads.run(_cpu().node_scores, scores, threads.even_parts(columns, 2 * z.numel()))
+    threads.run(_cpu().node_scores, scores, threads.even_parts(columns, z.numel() // 4))
     arguments = (
         offsets,
         array(col),
@@ -116,7 +118,7 @@ def _attention(
         kept,
         out,
     )
-    threads.run(_cpu().attend, arguments, threads.parts_of(offsets, 2 * entries * z.shape[1]))
+    threads.run(_cpu().attend, arguments, threads.parts_of(offsets, entries * z.shape[1] // 2))
     return torch.from_numpy(out), torch.from_numpy(stats), torch.from_numpy(to_entry), torch.from_numpy(kept)
 
 
@@ -172,8 +174,10 @@ def _attention_backward(
     records = np.empty((rows, 4, heads), kind)
     bias_sums = np.empty((-(-rows // CHUNK), width), kind)
     means = (upstream, array(out), shift, array(stats), records, bias_sums, CHUNK)
-    threads.run(_backward_cpu().attend_means, means, threads.even_parts(len(bias_sums), gradient.numel()))
-    cuts, work = _slabs(offsets, entries, rows), 2 * entries * width
+    threads.run(
+        _backward_cpu().attend_means, means, threads.even_parts(len(bias_sums), gradient.numel() // 4)
+    )
+    cuts, work = _slabs(offsets, entries, rows), entries * width // 2
     slabs = len(cuts) - 1
     received, sent = np.empty((slabs, rows, heads), kind), np.empty((columns, heads), kind)
     to_z = np.empty((columns, width), kind)
@@ -196,11 +200,11 @@ def _attention_backward(
     threads.run(_backward_cpu().attend_backward, by_columns, threads.even_parts(slabs, work))
     sums = np.empty((-(-columns // CHUNK), 2, width), kind)
     vectors = (numbers, _vector(target, heads), _vector(source, heads), received, sent, to_z, sums, CHUNK)
-    threads.run(_backward_cpu().attend_vectors, vectors, threads.even_parts(len(sums), numbers.size))
-    totals = sums.sum(0).reshape(2, heads, -1)
+    threads.run(_backward_cpu().attend_vectors, vectors, threads.even_parts(len(sums), numbers.size // 2))
+    totals = _total(sums).reshape(2, heads, -1)
     if target.shape[0] == 1:
         totals = totals.sum(1, keepdims=True)
-    results = (to_z, totals[0], totals[1], bias_sums.sum(0))
+    results = (to_z, totals[0], totals[1], _total(bias_sums))
     return tuple(torch.from_numpy(result) for result in results)
 
 

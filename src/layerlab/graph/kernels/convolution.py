@@ -24,6 +24,8 @@ from layerlab.graph.sparse import Pattern, SparseMatrix
 
 # Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
 _BLOCK = 1 << 18
+# Columns up to which small dense products have a kernel of their own.
+_NARROW = 16
 
 Single = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
 
@@ -39,8 +41,14 @@ def _product(
     crow, col = pattern.arrays
     out = np.empty((len(crow) - 1, dense.shape[1]), dense.dtype)
     if out.size:
-        parts = threads.parts_of(crow, len(col) * dense.shape[1])
+        parts = threads.parts_of(crow, len(col) * dense.shape[1] // 8)
         threads.run(cpu().spmm, (crow, col, values, order, dense, bias, out), parts)
+    return out
+
+
+def _transposed(matrix: NDArray[Any]) -> NDArray[Any]:
+    out = np.empty(matrix.shape[::-1], matrix.dtype)
+    threads.run(cpu().transpose, (matrix, out), threads.even_parts(matrix.shape[1], matrix.size // 4, 8))
     return out
 
 
@@ -52,12 +60,16 @@ class _Before:
         self.law = (np.uint64(seed), *keep_law(p, dtype))
         self.identity = activation == NONE and p == 0.0
 
+    def work(self, numbers: int) -> int:
+        """Nanoseconds: random words cost most."""
+        return 2 * numbers if self.law[1] else numbers // 2
+
     def of(self, x: NDArray[Any], begin: int) -> NDArray[Any]:
         """``drop(act(x))``, x being the elements ``begin, begin + 1, ...`` of a tensor."""
         if self.identity:
             return x
         out = np.empty_like(x)
-        parts = threads.even_parts(x.size, 4 * x.size, cpu().BATCH)
+        parts = threads.even_parts(x.size, self.work(x.size), cpu().BATCH)
         arguments = (x.reshape(-1), self.activation, *self.law, begin, out.reshape(-1))
         threads.run(cpu().activate, arguments, parts)
         return out
@@ -65,7 +77,7 @@ class _Before:
     def backward(self, gradient: NDArray[Any], y: NDArray[Any], begin: int, out: NDArray[Any]) -> None:
         """From the gradient of ``y = of(x)`` to that of x."""
         given, result, written = gradient.reshape(-1), y.reshape(-1), out.reshape(-1)
-        parts = threads.even_parts(y.size, 4 * y.size, cpu().BATCH)
+        parts = threads.even_parts(y.size, self.work(y.size), cpu().BATCH)
         if self.activation == RELU:
             threads.run(cpu().relu_backward, (given, result, self.law[2], written), parts)
         elif self.activation == ELU:
@@ -84,7 +96,12 @@ def _dense_product(
     """``drop(act(x)) W^T``, and the left factor where it is small enough to be kept."""
     if x.size <= _BLOCK:
         y = before.of(x, 0)
-        return (torch.from_numpy(y) @ weight.t()).numpy(), y
+        if not 1 <= len(weight) <= _NARROW:
+            return (torch.from_numpy(y) @ weight.t()).numpy(), y
+        z = np.empty((len(x), len(weight)), x.dtype)
+        parts = threads.even_parts(len(x), x.size * len(weight) // 8)
+        threads.run(cpu().narrow_product, (y, _transposed(array(weight)), z), parts)
+        return z, y
     z = np.empty((len(x), len(weight)), x.dtype)
     rows, out = _block_rows(x), torch.from_numpy(z)
     for start in range(0, len(x), rows):
@@ -102,12 +119,16 @@ def _dense_backward(
     needs_x: bool,
 ) -> tuple[Tensor | None, Tensor]:
     to_x = np.empty_like(x) if needs_x else None
-    to_weight = torch.zeros_like(weight)
     rows, given = _block_rows(x), torch.from_numpy(to_z)
+    # Small features are one block, which is there still.
+    to_weight = torch.zeros_like(weight) if y is None else given.t() @ torch.from_numpy(y)
     for start in range(0, len(x), rows):
         begin, here = start * x.shape[1], slice(start, start + rows)
-        block = before.of(x[here], begin) if y is None else y
-        to_weight.addmm_(given[here].t(), torch.from_numpy(block))
+        if y is None:
+            block = before.of(x[here], begin)
+            to_weight.addmm_(given[here].t(), torch.from_numpy(block))
+        else:
+            block = y
         if to_x is not None:
             before.backward((given[here] @ weight).numpy(), block, begin, to_x[here])
     return None if to_x is None else torch.from_numpy(to_x), to_weight
@@ -129,7 +150,7 @@ class _Convolution(torch.autograd.Function):
         y: NDArray[Any] | None
         if isinstance(x, SparseMatrix):
             y = values = before.of(array(x.values), 0)
-            z = _product(x.pattern, values, np.ascontiguousarray(array(weight).T), own)
+            z = _product(x.pattern, values, _transposed(array(weight)), own)
             ctx.save_for_backward(None, weight, bias)
         else:
             z, y = _dense_product(array(x), weight.detach(), before)
@@ -161,7 +182,7 @@ class _Convolution(torch.autograd.Function):
         else:
             pattern, order = ctx.sparse.pattern.transposed()
             product = _product(pattern, ctx.y, given, order=array(order))
-            to_weight = torch.from_numpy(np.ascontiguousarray(product.T))
+            to_weight = torch.from_numpy(_transposed(product))
         return to_x, None, to_weight, to_bias, None, None
 
 

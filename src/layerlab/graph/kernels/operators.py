@@ -95,7 +95,7 @@ def _spmm(
             None if bias is None else array(bias),
             out.numpy(),
         )
-        threads.run(cpu().spmm, arguments, threads.parts_of(offsets, len(col) * width))
+        threads.run(cpu().spmm, arguments, threads.parts_of(offsets, len(col) * width // 8))
     return out
 
 
@@ -173,7 +173,7 @@ def _sampled_product(crow: Tensor, col: Tensor, left: Tensor, right: Tensor) -> 
     if len(col):
         offsets = array(crow)
         arguments = (offsets, array(col), array(left), array(right), out.numpy())
-        parts = threads.parts_of(offsets, len(col) * left.shape[1])
+        parts = threads.parts_of(offsets, len(col) * left.shape[1] // 8)
         threads.run(cpu().sampled_product, arguments, parts)
     return out
 
@@ -209,7 +209,7 @@ def sum_columns(x: NDArray[Any]) -> NDArray[Any]:
     if x.size == 0:
         return np.zeros(x.shape[1], x.dtype)
     partial = np.empty((chunks, x.shape[1]), x.dtype)
-    threads.run(cpu().column_sums, (x, partial, CHUNK), threads.even_parts(chunks, x.size))
+    threads.run(cpu().column_sums, (x, partial, CHUNK), threads.even_parts(chunks, x.size // 8))
     return partial[0] if chunks == 1 else partial.sum(0)
 
 
@@ -264,7 +264,7 @@ def _activate(x: Tensor, activation: int, seed: Tensor | None, p: float) -> Tens
     check_numbers(x)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     flat = array(x).reshape(-1)
-    parts = threads.even_parts(len(flat), 4 * len(flat), cpu().BATCH)
+    parts = threads.even_parts(len(flat), 2 * len(flat), cpu().BATCH)
     arguments = (flat, activation, *law(seed, p, x.dtype), 0, out.numpy().reshape(-1))
     threads.run(cpu().activate, arguments, parts)
     return out
@@ -277,7 +277,7 @@ def _activate_backward(
     check(gradient.shape == out.shape, "expected a gradient of the result's shape", gradient, out)
     to_x = torch.empty_like(out, memory_format=torch.contiguous_format)
     flat, result = array(gradient).reshape(-1), array(out).reshape(-1)
-    parts = threads.even_parts(len(flat), 4 * len(flat), cpu().BATCH)
+    parts = threads.even_parts(len(flat), 2 * len(flat), cpu().BATCH)
     drawn, written = law(seed, p, out.dtype), to_x.numpy().reshape(-1)
     if activation == RELU:
         threads.run(cpu().relu_backward, (flat, result, drawn[2], written), parts)

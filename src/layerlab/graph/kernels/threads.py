@@ -16,7 +16,8 @@ dropout, 4 an element   210, 260    360, 270     700, 420     1470, 770
 attention, 2 heads of 8 470, 640    1370, 1090   2000, 1230   4950, 2390
 ======================  ==========  ===========  ===========  ===========
 
-So a second thread pays from about 300 microseconds on, which is `SMALL` for attention and for dropout.
+So a second thread pays from about 300 microseconds on. Callers say how long a kernel takes on one thread, from what was
+measured here, within a factor of two.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# Multiply-adds below which a second thread does not pay.
-SMALL = 1 << 19
+# Nanoseconds of work below which a second thread does not pay.
+SMALL = 300_000
 # Parts end on multiples of this many rows, which are whole cache lines at any width: 16 numbers have 64 bytes or 128.
 _ALIGNED = 16
 
@@ -104,7 +105,7 @@ def parts_of(crow: NDArray[Any], work: int) -> list[int]:
 
     Args:
         crow: ``(rows + 1,)`` row offsets.
-        work: multiply-adds in all.
+        work: nanoseconds on one thread, roughly.
     """
     rows = len(crow) - 1
     threads = 1 if work < SMALL else torch.get_num_threads()
@@ -118,7 +119,7 @@ def parts_of(crow: NDArray[Any], work: int) -> list[int]:
 
 
 def even_parts(count: int, work: int, multiple: int = 1) -> list[int]:
-    """``0 ... count`` cut evenly, on multiples of ``multiple``."""
+    """``0 ... count`` cut evenly, on multiples of ``multiple``; ``work`` as in `parts_of`."""
     threads = 1 if work < SMALL else torch.get_num_threads()
     pieces = -(-count // multiple)
     return [min(count, pieces * part // threads * multiple) for part in range(threads)] + [count]

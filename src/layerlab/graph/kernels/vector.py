@@ -399,3 +399,44 @@ def prefetch(typing: Any, array: Any, offset: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array, types.uint64), generate
+
+
+# Three exchanges of neighbours, of pairs and of halves turn 8 rows of 8 numbers into its columns.
+_EXCHANGES = (
+    ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)),
+    ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)),
+    ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)),
+)
+
+
+@_intrinsic
+def transpose_block(
+    typing: Any, like: Any, x: Any, start: Any, stride: Any, out: Any, begin: Any, step: Any
+) -> Any:
+    """``out.flat[begin + j step + i] = x.flat[start + i stride + j]`` for i, j < 8; ``like`` has width 8."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(like)
+        _, source, start_at, stride_of, target, begin_at, step_of = arguments
+
+        def place(array: Any, value: Any, first: Any, distance: Any, number: int) -> Any:
+            offset = builder.add(first, builder.mul(distance, ir.Constant(distance.type, number)))
+            return _pointer(context, builder, array, value, offset, kind)
+
+        rows = [builder.load(place(x, source, start_at, stride_of, i), align=_bytes(like)) for i in range(8)]
+        for (low, high), distance in zip(_EXCHANGES, (1, 2, 4), strict=True):
+            masks = [ir.Constant(ir.VectorType(_LANE, 8), list(mask)) for mask in (low, high)]
+            following: list[Any] = [None] * 8
+            for i in range(8):
+                if i & distance:
+                    continue
+                for mask, at in zip(masks, (i, i + distance), strict=True):
+                    following[at] = builder.shuffle_vector(rows[i], rows[i + distance], mask)
+            rows = following
+        # They leave the columns in this order.
+        for row, column in zip(rows, (0, 2, 1, 3, 4, 6, 5, 7), strict=True):
+            builder.store(row, place(out, target, begin_at, step_of, column), align=_bytes(like))
+        return context.get_dummy_value()
+
+    index = types.uint64
+    return types.none(like, x, index, index, out, index, index), generate
