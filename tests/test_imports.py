@@ -48,6 +48,7 @@ GRAPH_RANKS = (
         "components",
         "convolution",
         "homophily",
+        "loss",
         "matrices",
         "node_data",
         "npz",

@@ -96,6 +96,12 @@ class Pattern:
         return self.crow.numpy(), self.col.numpy()
 
     @cached_property
+    def order(self) -> NDArray[Any]:
+        """The second part of `transposed` as a numpy array in the indices' own width: half the memory to go through."""
+        order = self.transposed()[1].numpy()
+        return order.astype(self.crow.numpy().dtype)
+
+    @cached_property
     def row_summing(self) -> Pattern:
         """The ``(rows, nnz)`` pattern whose all-ones matrix sums the entries of each row of a ``(nnz, d)`` tensor."""
         entries = torch.arange(self.nnz, dtype=self.crow.dtype, device=self.crow.device)
@@ -248,6 +254,11 @@ class SparseMatrix:
     @property
     def device(self) -> torch.device:
         return self.values.device
+
+    @cached_property
+    def numbers(self) -> NDArray[Any]:
+        """The values as a numpy array over the same memory; of constant values on a CPU."""
+        return self.values.numpy()
 
     def transpose(self) -> SparseMatrix:
         """The transposed matrix. The pattern is transposed once; the values follow it, gradients included."""

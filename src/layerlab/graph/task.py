@@ -15,6 +15,7 @@ from layerlab.errors import UserError
 from layerlab.graph import course
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import GraphLike, neighbourhoods
+from layerlab.graph.loss import cross_entropy
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.node_data import NodeDataset
 from layerlab.graph.settings import PROTOCOLS, Settings
@@ -175,7 +176,7 @@ class NodeTask:
         return [self.labels[self.parts["train"]]]
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(*self._reads["train"]), batch)
+        return cross_entropy(model(*self._reads["train"]), batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         logits = model(*self._reads["evaluate"])
@@ -185,7 +186,7 @@ class NodeTask:
             if len(nodes):
                 part = logits.index_select(0, self._places[name])
                 labels = self.labels[nodes]
-                metrics[f"{name}_loss"] = float(nn.functional.cross_entropy(part, labels))
+                metrics[f"{name}_loss"] = float(cross_entropy(part, labels))
                 metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
         return metrics
 

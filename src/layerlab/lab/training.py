@@ -286,8 +286,11 @@ def _epoch(
     started = time.perf_counter()
     model.train()
     losses = []
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in task.batches(epoch):
-        optimizer.zero_grad(set_to_none=True)
+        # What optimizer.zero_grad does, without the 30 microseconds of its bookkeeping.
+        for parameter in parameters:
+            parameter.grad = None
         loss = task.loss(model, batch)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):

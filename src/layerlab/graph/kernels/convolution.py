@@ -149,7 +149,7 @@ class _Convolution(torch.autograd.Function):
         own = added if operator is None else None
         y: NDArray[Any] | None
         if isinstance(x, SparseMatrix):
-            y = values = before.of(array(x.values), 0)
+            y = values = before.of(x.numbers, 0)
             z = _product(x.pattern, values, _transposed(array(weight)), own)
             ctx.save_for_backward(None, weight, bias)
         else:
@@ -160,7 +160,7 @@ class _Convolution(torch.autograd.Function):
         ctx.sparse = x if isinstance(x, SparseMatrix) else None
         ctx.y, ctx.operator, ctx.before, ctx.single = y, operator, before, single
         if operator is not None:
-            z = _product(operator.pattern, array(operator.values), z, added)
+            z = _product(operator.pattern, operator.numbers, z, added)
         return torch.from_numpy(z)
 
     @staticmethod
@@ -180,8 +180,8 @@ class _Convolution(torch.autograd.Function):
                 array(x), ctx.y, weight.detach(), given, ctx.before, ctx.needs_input_grad[0]
             )
         else:
-            pattern, order = ctx.sparse.pattern.transposed()
-            product = _product(pattern, ctx.y, given, order=array(order))
+            pattern = ctx.sparse.pattern
+            product = _product(pattern.transposed()[0], ctx.y, given, order=pattern.order)
             to_weight = torch.from_numpy(_transposed(product))
         return to_x, None, to_weight, to_bias, None, None
 

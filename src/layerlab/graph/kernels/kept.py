@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _PACKAGE = "layerlab.graph.kernels"
-PRODUCTS = (f"{_PACKAGE}.products_cpu",)
+PRODUCTS = (f"{_PACKAGE}.products_cpu", f"{_PACKAGE}.loss_cpu")
 ATTENTION = (f"{_PACKAGE}.attention_cpu", f"{_PACKAGE}.attention_backward_cpu")
 
 _IMPORT = re.compile(r"^from (layerlab[\w.]*) import ", re.MULTILINE)
