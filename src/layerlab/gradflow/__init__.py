@@ -1,0 +1,1 @@
+"""Gradient flow: Jacobians of models, their singular values, and the claims about them."""
