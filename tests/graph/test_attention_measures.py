@@ -184,6 +184,7 @@ def test_edges_without_two_known_labels_do_not_count() -> None:
     expected = spearmanr(lift(coefficients, edges)[known], same[known]).statistic
     assert head.agreement.value == pytest.approx(expected)
     assert head.agreeing == pytest.approx(lift(coefficients, edges)[known & same].mean())
+    assert head.disagreeing == pytest.approx(lift(coefficients, edges)[known & ~same].mean())
     assert measured(coefficients, edges).agreement is None
 
 

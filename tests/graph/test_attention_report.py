@@ -30,7 +30,7 @@ from layerlab.graph.course import CourseGAT
 from layerlab.graph.datasets import load
 from layerlab.graph.layers import GATConv
 from layerlab.graph.models import GAT
-from layerlab.graph.runs import predict_run, train_run
+from layerlab.graph.runs import open_trained, predict_run, train_run
 from layerlab.graph.structure import Graph
 from layerlab.lab.records import create_run
 from layerlab.lab.report.page import render
@@ -146,7 +146,17 @@ def test_the_report_of_a_run(run: Path) -> None:
     assert edge.source_class == {0: "poetry", 1: "sport", -1: None}[dataset.labels[ids.index(edge.source)]]
     sizes = dataset.graph.degrees() + 1
     assert edge.lift == pytest.approx(edge.coefficient * sizes[ids.index(edge.target)], abs=1e-5)
+    whole = open_trained(run, lambda _: dataset)
+    attention = attention_of(whole.model, whole.features, dataset.graph)[1]
+    ends = (attention.source == ids.index(edge.source)) & (attention.target == ids.index(edge.target))
+    assert attention.coefficients[ends].item() == pytest.approx(edge.coefficient)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_no_edge_is_trusted_both_most_and_least(run: Path) -> None:
+    layer = attention_report(run, str(CLUB), top=1000, replicates=2).layers[0]
+    assert len(layer.most) == len(layer.least) == 23
+    assert len({(edge.source, edge.target) for edge in layer.most + layer.least}) == 46
 
 
 def test_what_the_model_predicts_with_means(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
