@@ -147,9 +147,11 @@ def test_the_report_of_a_run(run: Path) -> None:
     sizes = dataset.graph.degrees() + 1
     assert edge.lift == pytest.approx(edge.coefficient * sizes[ids.index(edge.target)], abs=1e-5)
     whole = open_trained(run, lambda _: dataset)
-    attention = attention_of(whole.model, whole.features, dataset.graph)[1]
-    ends = (attention.source == ids.index(edge.source)) & (attention.target == ids.index(edge.target))
-    assert attention.coefficients[ends].item() == pytest.approx(edge.coefficient)
+    attentions = attention_of(whole.model, whole.features, dataset.graph)
+    for layer, attention in zip(found.layers, attentions, strict=True):
+        edge = layer.most[0]
+        ends = (attention.source == ids.index(edge.source)) & (attention.target == ids.index(edge.target))
+        assert attention.coefficients[ends].mean().item() == pytest.approx(edge.coefficient)
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -162,8 +164,11 @@ def test_no_edge_is_trusted_both_most_and_least(run: Path) -> None:
 def test_what_the_model_predicts_with_means(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from layerlab.graph import attention_report as module
 
+    asked: list[int | None] = []
+
     def flattened(model: Any, layer: int | None = None) -> Any:
         # A stand-in that always says the first class.
+        asked.append(layer)
         other = with_mean(model, layer)
         with torch.no_grad():
             other.convs[-1].weight.zero_()
@@ -177,6 +182,7 @@ def test_what_the_model_predicts_with_means(run: Path, monkeypatch: pytest.Monke
     assert dataset.split is not None
     assert found.uniform.accuracy == np.mean(dataset.labels[dataset.split.test] == 0)
     assert [layer.uniform for layer in found.layers] == [found.uniform] * 2
+    assert asked == [0, 1, None]
 
 
 @pytest.mark.parametrize("changes", [{"out_heads": 3}, {"layers": 3}, {"layers": 1, "out_heads": 2}])
