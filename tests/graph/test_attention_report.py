@@ -343,6 +343,7 @@ def test_what_a_head_favours_is_said_when_it_is_clear() -> None:
         "(rank correlation with the sender's degree -0.40)"
     ) in sentences
     assert not any("no clear" in sentence for sentence in sentences)
+    assert sum("rank correlation" in sentence for sentence in sentences) == 2
 
 
 @pytest.mark.parametrize(
