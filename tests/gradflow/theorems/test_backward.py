@@ -54,8 +54,8 @@ def test_a_derivative_that_is_not_a_number_never_counts_as_0() -> None:
 
 def test_a_stage_that_ignores_its_input_has_jacobian_0() -> None:
     constant = torch.ones(3, dtype=torch.float64)
-    x = torch.ones(2, dtype=torch.float64)
-    for stage in (lambda _: constant, lambda x: constant + 0.0 * x.detach().sum()):
+    x, parameter = torch.ones(2, dtype=torch.float64), constant.clone().requires_grad_()
+    for stage in (lambda _: constant, lambda x: constant + 0.0 * x.detach().sum(), lambda _: 2 * parameter):
         found = backward.jacobian([stage], [x, constant])
         assert found.log2_norm() == -math.inf
         assert found.matrix.shape == (3, 2)
