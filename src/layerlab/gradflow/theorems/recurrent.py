@@ -280,7 +280,7 @@ SIGMOID_LAYER = Claim(
         "single-unit": lambda: torch.tensor([0.7]),
         "gaussian-100": lambda: 1.0 + subjects.gaussian(100).abs(),
         "saturated": lambda: torch.tensor([30.0, -30.0]),
-        "beyond-rounding": lambda: torch.tensor([40.0]),
+        "at-rounding": lambda: torch.tensor([36.0]),
     },
     falsifiers={
         "tanh": Falsifier("tanh in its place", lambda: torch.ones(3), replaces={"activation": subjects.TANH}),
