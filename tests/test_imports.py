@@ -79,6 +79,7 @@ GRADFLOW_RANKS = (
     ("singular_values", "trace"),
     ("chain", "products"),
     ("jacobian",),
+    ("theorems",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
