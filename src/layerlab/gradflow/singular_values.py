@@ -33,7 +33,8 @@ class Extreme:
         value: (B) float64. It is attained: σ_max ≥ value for the largest, σ_min ≤ value for the smallest, up to
             rounding, whether converged or not.
         residual: (B), ‖(Av − σu, Aᵀu − σv)‖/√2 for the unit vectors u and v found: value ± residual holds a
-            singular value of A (of a computed decomposition, its rounding).
+            singular value of A; at most ``value``, for σ_min is no larger than it. Of a dense decomposition, an
+            estimate of its rounding.
         outer: (B): the end sought lies between ``value`` and ``outer``, but with probability 1e-6 over the random
             start; in exact arithmetic and for any spectrum. Equal to ``value`` where all were computed.
         converged: (B) whether the residual is at most tolerance · value; for a smallest value also where it is
@@ -320,7 +321,8 @@ def _measured(
     value = image.norm(dim=1)
     left = image / torch.where(value > 0, value, 1.0)[:, None]
     back = counted.transposed_product(left)
-    residual = (back - value[:, None] * right).norm(dim=1) / 2**0.5
+    # σ_min ≤ ‖Av‖ too, so a value of rounding needs no left vector, which is noise there.
+    residual = torch.minimum((back - value[:, None] * right).norm(dim=1) / 2**0.5, value)
     converged = _small((value, residual, right), tolerance, zero)
     return Extreme(value.numpy(), residual.numpy(), value.numpy(), converged.numpy())
 

@@ -199,12 +199,14 @@ def _module(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    # At the end: what is installed goes before.
-    sys.path.append(str(folder))
+    if added := str(folder) not in sys.path:
+        # At the end: what is installed goes before.
+        sys.path.append(str(folder))
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        if added and str(folder) in sys.path:
+            sys.path.remove(str(folder))
 
 
 def _is_factory(module: ModuleType, name: str) -> bool:
