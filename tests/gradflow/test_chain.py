@@ -115,6 +115,13 @@ def test_the_scaled_product_is_the_product() -> None:
     torch.testing.assert_close(product.transposed_product(u) * scale, (whole.mT @ u[:, :, None])[:, :, 0])
 
 
+def test_no_vector_between_the_factors_leaves_float32() -> None:
+    small, large = DenseMap(1e-30 * torch.eye(3)), DenseMap(1e30 * torch.eye(3))
+    found = log_extreme_singular_values([small] * 4 + [large] * 4, dense_up_to=0)
+    np.testing.assert_allclose(found.largest, 0, atol=1e-4)
+    assert found.largest_converged.all()
+
+
 def test_a_product_that_is_zero() -> None:
     factors = [DenseMap(torch.eye(3)), DenseMap(torch.zeros(3, 3)), DenseMap(torch.eye(3))]
     for dense_up_to in (0, 128):

@@ -163,7 +163,7 @@ def test_recurrent_nets_choose_plain_kernels_where_fused_ones_fail(
     x = torch.randn(2, 4, 3)
     expected = reference(model.double(), x.double())
     operator = jacobian(model.to(dtype), x.to(dtype))
-    assert operator.dtype == dtype
+    assert operator.dtype == dtype and operator.mode == "reverse"
     tolerance = 1e-6 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(whole(operator), expected, rtol=0, atol=tolerance)
 
@@ -311,6 +311,15 @@ def test_nothing_of_the_model_changes(mode: str) -> None:
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_inputs_that_are_not_differentiated_are_not_written_to_either() -> None:
+    def model(x: Tensor, mask: Tensor) -> Tensor:
+        return x * mask.zero_()
+
+    mask = torch.ones(2, 3, dtype=torch.int64)
+    jacobian(model, (torch.ones(2, 3), mask))
+    assert (mask == 1).all()
 
 
 def test_parameters_may_be_frozen_and_grad_mode_off() -> None:

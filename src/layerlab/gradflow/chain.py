@@ -25,8 +25,9 @@ DENSE_UP_TO = 128
 class Product:
     """A_L ⋯ A_1 / e^s, with the scale s of each sample spread over the factors.
 
-    The scales are those by which a random vector shrinks or grows on its way, after one way there and back: so
-    neither a product nor the intermediate vectors leave the range of float32, and σ_max is near 1.
+    The scales are those by which a random vector shrinks or grows on its way: it soon has the direction that grows
+    most, so neither a product nor the vectors between factors leave the range of float32, and σ_max is within about
+    √n of 1.
 
     Args:
         factors: A_1, …, A_L in the order of application: B matrices each, of shapes that chain.
@@ -58,22 +59,13 @@ class Product:
         self.dtype = factors[-1].dtype
         generator = torch.Generator().manual_seed(seed)
         vector = torch.randn(self.samples, self.columns, dtype=torch.float64, generator=generator)
-        self._logs = torch.zeros(len(factors), self.samples, dtype=torch.float64)
-        for _ in range(2):
-            vector, self._logs = self._measure(vector)
-            for factor in reversed(self.factors):
-                vector = _unit(_to(factor.transposed_product, vector, factor))[0]
-        _, self._logs = self._measure(vector)
-        self.log_scale = self._logs.sum(0).numpy()
-        self._logs = torch.where(torch.isfinite(self._logs), self._logs, 0.0)
-
-    def _measure(self, vector: Tensor) -> tuple[Tensor, Tensor]:
-        logs = []
         vector, _ = _unit(vector)
+        logs = []
         for factor in self.factors:
             vector, log = _unit(_to(factor.product, vector, factor))
             logs.append(log)
-        return vector, torch.stack(logs)
+        self.log_scale = torch.stack(logs).sum(0).numpy()
+        self._logs = [torch.where(torch.isfinite(log), log, 0.0) for log in logs]
 
     def product(self, vectors: Tensor) -> Tensor:
         """(B, n) to (B, m), without the factor e^s."""
@@ -85,7 +77,7 @@ class Product:
     def transposed_product(self, vectors: Tensor) -> Tensor:
         """(B, m) to (B, n), without the factor e^s."""
         vectors = vectors.double()
-        for factor, log in zip(reversed(self.factors), self._logs.flip(0), strict=True):
+        for factor, log in zip(reversed(self.factors), reversed(self._logs), strict=True):
             vectors = _to(factor.transposed_product, vectors, factor) * torch.exp(-log)[:, None]
         return vectors.to(self.dtype)
 
@@ -186,7 +178,7 @@ def log_extreme_singular_values(
         # A scaled value of rounding is no value: in log space zero to rounding is not an answer.
         smallest_converged=None if low is None else low.residual <= tolerance * low.value,
         method="lanczos",
-        products=(found.products + 5) * len(factors),
+        products=(found.products + 1) * len(factors),
     )
 
 
