@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call
-from layerlab.gradflow.jacobian import JacobianOperator, between, jacobian
+from layerlab.gradflow.jacobian import JacobianOperator, Mode, between, jacobian
 from layerlab.gradflow.linear_maps import dense
 from layerlab.gradflow.singular_values import extreme_singular_values, singular_values
 from layerlab.gradflow.trace import Trace
@@ -86,7 +86,7 @@ def test_extremes_agree_with_the_dense_decomposition(name: str) -> None:
 
 @pytest.mark.parametrize("name", SUBJECTS)
 @pytest.mark.parametrize("mode", ["reverse", "forward", "rows"])
-def test_every_mode_gives_the_same_products(name: str, mode: str) -> None:
+def test_every_mode_gives_the_same_products(name: str, mode: Mode) -> None:
     if mode == "forward" and name in ("gcn", "gat"):
         return  # the kernels refuse dual numbers; see test_modes_that_do_not_work_are_refused
     model, inputs = subject(name)
@@ -146,24 +146,25 @@ class CubedSilentlyForward(CubedSilently):
 @pytest.mark.parametrize(
     ("function", "mode"), [(Cubed, "reverse"), (CubedOnce, "rows"), (CubedSilentlyForward, "forward")]
 )
-def test_custom_functions_choose_the_mode_that_works(function: Any, mode: str) -> None:
+def test_custom_functions_choose_the_mode_that_works(function: Any, mode: Mode) -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
     operator = jacobian(function.apply, x)
     assert operator.mode == mode
     torch.testing.assert_close(dense(operator), torch.diag_embed(3 * x**2))
 
 
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_recurrent_nets_choose_plain_kernels_where_fused_ones_fail(
-    kind: type[nn.RNNBase], dtype: torch.dtype
+    kind: type[nn.RNNBase], dtype: torch.dtype, mode: Mode
 ) -> None:
     torch.manual_seed(0)
     model = Recurrent(kind)
     x = torch.randn(2, 4, 3)
     expected = reference(model.double(), x.double())
-    operator = jacobian(model.to(dtype), x.to(dtype))
-    assert operator.dtype == dtype and operator.mode == "reverse"
+    operator = jacobian(model.to(dtype), x.to(dtype), mode=mode)
+    assert operator.dtype == dtype and operator.mode == mode
     tolerance = 1e-6 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(whole(operator), expected, rtol=0, atol=tolerance)
 
@@ -255,7 +256,7 @@ def test_any_pair_of_samples_that_mixes_is_seen() -> None:
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_batch_norm_in_train_mode_takes_the_batch_as_one(mode: str) -> None:
+def test_batch_norm_in_train_mode_takes_the_batch_as_one(mode: Mode) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh()).double()
     x = torch.randn(5, 3, dtype=torch.float64)
@@ -266,7 +267,7 @@ def test_batch_norm_in_train_mode_takes_the_batch_as_one(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_dropout_has_one_mask_in_all_products(mode: str) -> None:
+def test_dropout_has_one_mask_in_all_products(mode: Mode) -> None:
     model, x = nn.Dropout(0.5), torch.ones(1, 40, dtype=torch.float64)
     operator = jacobian(model, x, mode=mode)
     diagonal = dense(operator)[0].diagonal()
@@ -277,7 +278,7 @@ def test_dropout_has_one_mask_in_all_products(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_nothing_of_the_model_changes(mode: str) -> None:
+def test_nothing_of_the_model_changes(mode: Mode) -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
