@@ -428,8 +428,8 @@ def test_the_first_use_on_a_machine_says_what_it_waits_for(
     race = ("graph", "race", CLUB, "--models", "mlp", "--seeds", 1, "--out", tmp_path / "race", "--json")
     assert cli(*race).err.startswith(COMPILING)
     assert fresh_machine == [
-        ("products_cpu", "attention_cpu", "attention_backward_cpu"),
-        ("products_cpu",),
+        ("products_cpu", "loss_cpu", "attention_cpu", "attention_backward_cpu"),
+        ("products_cpu", "loss_cpu"),
     ]
 
 
