@@ -44,6 +44,7 @@ def convolve(
     Raises:
         UserError: shapes, dtypes or devices do not fit, or p is not in [0, 1).
 
+    >>> import torch
     >>> p = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
     >>> convolve(torch.tensor([[1.0], [-5.0]]), p, torch.ones(1, 1), activation="relu").tolist()
     [[0.0], [1.0]]
