@@ -96,16 +96,20 @@ def test_a_seed_gives_one_data_set() -> None:
 
 
 def test_weights_share_a_blocks_edges() -> None:
-    weights = np.array([1.0, 3.0, *np.ones(2000)])
-    blocks = np.array([0, 0, *np.ones(2000, dtype=int)])
-    source, _ = block_edges(blocks, [[0, 1], [1, 0]], 1000, np.random.default_rng(0), weights=weights)
-    assert abs((source == 1).mean() - 0.75) < 0.06
-    # Rounding at the upper border of a block must not leave the block.
-    tiny = block_edges(
-        [0, 0, 1], [[0, 1], [1, 0]], 500, np.random.default_rng(0), weights=[1e-300, 1e-300, 1.0]
-    )
-    assert set(tiny[1].tolist()) == {2}
-    assert set(tiny[0].tolist()) <= {0, 1}
+    # The block of two lies behind the other: weights follow their nodes.
+    weights = np.array([*np.ones(2000), 1.0, 3.0])
+    blocks = np.array([*np.ones(2000, dtype=int), 0, 0])
+    _, target = block_edges(blocks, [[0, 1], [1, 0]], 1000, np.random.default_rng(0), weights=weights)
+    assert set(target.tolist()) == {2000, 2001}
+    assert abs((target == 2001).mean() - 0.75) < 0.06
+
+
+def test_rounding_leaves_no_block() -> None:
+    # Beside 10^17 the weights of the others vanish, and every draw lies on the border of its block.
+    mixing = [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    weights = [1e17, 0.5, 0.5, 1.0]
+    _, target = block_edges([0, 1, 1, 2], mixing, 50, np.random.default_rng(0), weights=weights)
+    assert set(target.tolist()) <= {1, 2}
 
 
 @pytest.mark.parametrize(
@@ -132,3 +136,9 @@ def test_what_cannot_be_made_is_refused(change: dict[str, float], message: str) 
 def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
     with pytest.raises(UserError, match="weight above 0"):
         block_edges([0, 1], [[0, 1], [1, 0]], 3, np.random.default_rng(0), weights=weights)
+
+
+def test_communities_are_shared_out_among_the_nodes_inside() -> None:
+    # A class of 16, about half of it apart: six communities need every turn.
+    data = citation_model(40, classes=2, communities=6, apart=0.5, degree=2.0, seed=0)
+    assert data.num_nodes == 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,12 +95,23 @@ def test_the_ridge_regression_is_one() -> None:
         )
 
 
-def test_each_half_is_asked_for_the_other() -> None:
+def test_each_half_is_asked_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[np.ndarray, np.ndarray]] = []
+    real = depth_prediction._ridge_answers
+
+    def watched(known: np.ndarray, chosen: np.ndarray, asked: np.ndarray, *rest: Any) -> np.ndarray:
+        calls.append((chosen, asked))
+        return real(known, chosen, asked, *rest)
+
+    monkeypatch.setattr(depth_prediction, "_ridge_answers", watched)
     # Labels that nothing tells: a half asked for itself would be right by heart.
     data = communities(40)
     told = replace(data, labels=np.random.default_rng(1).integers(0, 2, 40))
     found = predict_depth(told, [0], split=Split(np.arange(40), [], []))
     assert 0.3 < found.held_out.mean() < 0.7
+    (left, right), (again, back) = calls
+    np.testing.assert_array_equal([left, right], [back, again])
+    assert (np.sort(np.concatenate([left, right], axis=1), axis=1) == np.arange(40)).all()
 
 
 def test_halves_share_every_class_and_no_node() -> None:
