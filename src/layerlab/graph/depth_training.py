@@ -92,8 +92,9 @@ class _Stack(nn.Module):
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(depths, nodes, features) -> (depths, nodes, classes)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        """(depths, nodes, features) -> (depths, classes, nodes)."""
+        # In this order the gradient is a product with x as it lies: several times faster than with x transposed.
+        return torch.baddbmm(self.bias, self.weight, x.transpose(1, 2))
 
 
 class _StackTask:
@@ -105,7 +106,7 @@ class _StackTask:
         self.dataset, self.settings, self.split, self.propagated = dataset, settings, split, propagated
         self.labels = torch.from_numpy(dataset.labels.copy())
         self.x, y = self._part("train")
-        self.targets = y.repeat(len(propagated))
+        self.targets = y.repeat(len(propagated), 1)
 
     def _part(self, name: str) -> tuple[Tensor, Tensor]:
         """(depths, nodes, features) and the labels of a part."""
@@ -116,7 +117,7 @@ class _StackTask:
         one = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
         weight, bias = (parameter.detach() for parameter in one.parameters())
         depths = len(self.propagated)
-        return _Stack(weight.T.repeat(depths, 1, 1), bias.repeat(depths, 1, 1))
+        return _Stack(weight.repeat(depths, 1, 1), bias.repeat(depths, 1).unsqueeze(2))
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         s = self.settings
@@ -129,7 +130,7 @@ class _StackTask:
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         # The mean over the nodes, summed over the depths.
-        return cross_entropy(model(batch).flatten(0, 1), self.targets) * len(self.propagated)
+        return cross_entropy(model(batch), self.targets) * len(self.propagated)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         # Only the last epoch counts, and `accuracies` looks at that one.
@@ -139,7 +140,7 @@ class _StackTask:
         """(depths,) share of right answers on a part of the split; NaN where the part is empty."""
         x, y = self._part(part)
         with torch.no_grad():
-            right = model(x).argmax(2) == y
+            right = model(x).argmax(1) == y
         shares: NDArray[np.float64] = right.double().mean(1).numpy()
         return shares
 
