@@ -69,7 +69,7 @@ GRAPH_RANKS = (
         "splits",
     ),
     ("datasets", "download", "generate", "task"),
-    ("depth_prediction", "depth_training", "experiments", "sources", "theorems"),
+    ("citation", "depth_prediction", "depth_training", "experiments", "sources", "theorems"),
     ("depth_advice", "runs"),
     ("attention_report", "inspection", "inspection_page"),
 )

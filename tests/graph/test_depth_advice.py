@@ -23,7 +23,7 @@ def _said(graph: Graph, **given: object) -> str:
 
 def _prediction(best: int, plausible: tuple[int, ...]) -> DepthPrediction:
     flat = np.full((2, 8), 0.5)
-    return DepthPrediction(tuple(range(1, 9)), flat, flat, flat[0] ** 2, best, plausible)
+    return DepthPrediction(tuple(range(1, 9)), flat, flat[0], best, plausible)
 
 
 def _curve(best: int) -> DepthCurve:

@@ -9,6 +9,7 @@ import pytest
 from communities import communities
 
 from layerlab.errors import UserError
+from layerlab.graph import depth_training
 from layerlab.graph.depth_training import DepthCurve, splits_for, train_depths
 from layerlab.graph.experiments import train
 from layerlab.graph.generate import block_model
@@ -32,12 +33,18 @@ def test_every_cell_is_what_a_run_by_itself_gives() -> None:
     assert np.unique(curve.validation).size > 2
 
 
-def test_progress_is_told_depth_by_depth() -> None:
+@pytest.mark.parametrize("limit", [("_MOST_TOGETHER", 2), ("_MOST_NUMBERS", 2 * 60 * 12)])
+def test_depths_are_trained_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch, limit: tuple[str, int]) -> None:
+    data, depths = communities(), [0, 1, 3, 4, 7]
+    whole = train_depths(data, depths, settings=SHORT)
+    monkeypatch.setattr(depth_training, *limit)
     seen: list[tuple[int, int]] = []
-    train_depths(
-        communities(), [1, 2], settings=SHORT, progress=lambda done, total: seen.append((done, total))
+    parts = train_depths(
+        data, depths, settings=SHORT, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    np.testing.assert_array_equal(parts.validation, whole.validation)
+    np.testing.assert_array_equal(parts.test, whole.test)
 
 
 def test_a_split_without_test_nodes_has_no_test_accuracy() -> None:

@@ -17,12 +17,14 @@ from layerlab.graph.task import normalise_rows
 Floats = NDArray[np.float64]
 
 # Ridge penalty per training node, on rows of features that sum to 1. It stands for the step budget of SGC's training:
-# what 100 steps of Adam cannot amplify, the penalty suppresses. Chosen on development graphs, with HALVINGS.
+# what 100 steps of Adam cannot amplify, the penalty suppresses.
 PENALTY = 2.5e-5
 HALVINGS = 10
+# Standard deviation of the kernel that the score is smoothed with, in units of log(K + 1). All three were chosen on
+# development graphs (scripts/choose_depth_score.py).
+SMOOTHING = 0.2
 # More nodes would cost time and tell little more.
 _MOST_TRAINING = 1000
-_MOST_OTHERS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +34,14 @@ class DepthPrediction:
     Attributes:
         depths: the K's, ascending.
         held_out: (halvings, depths) accuracy of either half's classifier on the other half's labels.
-        agreement: (halvings, depths) share of the other nodes on which the two classifiers agree.
-        score: (depths) mean held-out accuracy times mean agreement.
+        score: (depths) mean held-out accuracy, smoothed over neighbouring depths.
         best: the depth of the highest score.
         plausible: the depths whose score is within one standard error of the best one's (that of the paired
-            difference over the halvings).
+            difference over the halvings, smoothed alike).
     """
 
     depths: tuple[int, ...]
     held_out: Floats
-    agreement: Floats
     score: Floats
     best: int
     plausible: tuple[int, ...]
@@ -61,7 +61,6 @@ class DepthPrediction:
         return {
             "depths": list(self.depths),
             "held_out": self.held_out.mean(axis=0).tolist(),
-            "agreement": self.agreement.mean(axis=0).tolist(),
             "score": self.score.tolist(),
             "best": self.best,
             "plausible": list(self.plausible),
@@ -86,30 +85,40 @@ def _halves(
 
 
 def _ridge_answers(
-    known: Floats, asked: Floats, chosen: NDArray[np.int64], targets: Floats, penalty: float
+    known: Floats, chosen: NDArray[np.int64], asked: NDArray[np.int64], targets: Floats, penalty: float
 ) -> NDArray[np.int64]:
     """Classes that ridge regressions with an intercept give to ``asked``, one regression a row of ``chosen``.
 
     In inner products: all regressions share them, and features are usually more than training nodes.
 
     Args:
-        known: (n, d). asked: (m, d). chosen: (b, h) the rows of ``known`` of each regression. targets: (b, h, classes).
+        known: (n, d). chosen, asked: (b, h), (b, m) the rows of ``known`` that each regression learns from and is asked
+            for. targets: (b, h, classes).
 
     Returns:
         (b, m).
     """
     # Around a common point first: late layers' rows differ only in the last digits.
-    middle = known.mean(axis=0)
-    rows = known - middle
-    among, across = rows @ rows.T, (asked - middle) @ rows.T
-    gram = among[chosen[:, :, None], chosen[:, None, :]]
-    inner = across[:, chosen].transpose(1, 0, 2)
+    rows = known - known.mean(axis=0)
+    inner = rows @ rows.T
+    gram = inner[chosen[:, :, None], chosen[:, None, :]]
+    across = inner[asked[:, :, None], chosen[:, None, :]]
     own = gram.mean(axis=1, keepdims=True)
     gram_centred = gram - own - own.transpose(0, 2, 1) + own.mean(axis=2, keepdims=True)
-    inner_centred = inner - inner.mean(axis=2, keepdims=True) - own + own.mean(axis=2, keepdims=True)
+    across_centred = across - across.mean(axis=2, keepdims=True) - own + own.mean(axis=2, keepdims=True)
     gram_centred[:, np.arange(gram.shape[1]), np.arange(gram.shape[1])] += penalty * gram.shape[1]
     mean = targets.mean(axis=1, keepdims=True)
-    return (inner_centred @ np.linalg.solve(gram_centred, targets - mean) + mean).argmax(axis=2)
+    return (across_centred @ np.linalg.solve(gram_centred, targets - mean) + mean).argmax(axis=2)
+
+
+def _smoother(depths: Sequence[int]) -> Floats:
+    """(depths, depths) weights of each depth's neighbours, in rows of sum 1.
+
+    In log(K + 1), since one layer more changes much at K = 1 and next to nothing at K = 30.
+    """
+    place = np.log1p(np.array(depths, dtype=np.float64))
+    weights: Floats = np.exp(-((place[:, None] - place) ** 2) / (2 * SMOOTHING**2))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def predict_depth(
@@ -122,23 +131,23 @@ def predict_depth(
     """The depth K at which SGC will do best, from graph, features and the training nodes' labels.
 
     The training nodes are halved at random, ten times. Ridge regression from P^K X to the classes is solved on either
-    half; the two are asked for each other's labels and for the classes of other nodes, without their labels:
+    half and asked for the other's labels. The score is this held-out accuracy, smoothed over the depths with Gaussian
+    weights w in log(K + 1), of standard deviation 0.2:
 
-        score(K) = held-out accuracy(K) · agreement on other nodes(K)
+        score(K) = Σ_k w(K, k) · held-out accuracy(k) / Σ_k w(K, k)
 
-    The first factor sees what propagation blurs but is rough, there being few labels; the second is smooth, there
-    being many other nodes, and for calibrated classifiers its expectation is the accuracy itself. The penalty is a
-    fixed one: it suppresses what SGC's 100 training steps could not amplify either, so a signal that propagation has
-    made too small to be learnt counts as lost. Neither validation nor test labels are read.
+    Labels are few, so a single depth's accuracy is rough; neighbouring depths nearly compute the same, and share their
+    evidence. The penalty is a fixed one: it suppresses what SGC's 100 training steps could not amplify either, so a
+    signal that propagation has made too small to be learnt counts as lost. Neither validation nor test labels are read.
 
-    References: Jiang et al., Assessing generalization of SGD via disagreement, ICLR 2022 (agreement); Stone,
-    Cross-validatory choice and assessment of statistical predictions, JRSS B 1974.
+    References: Stone, Cross-validatory choice and assessment of statistical predictions, JRSS B 1974; Nadaraya, On
+    estimating regression, Theory of Probability and its Applications 1964 (the smoothing).
 
     Args:
         dataset: with features and labels.
         depths: the K's to choose from, each once, >= 0.
         split: whose training nodes' labels are read; None takes the data set's own.
-        seed: of the halvings (and of a sample where there are more than 1,000 training or 500 other nodes).
+        seed: of the halvings (and of a sample where there are more than 1,000 training nodes).
 
     Returns:
         The scores and the depth of the highest one.
@@ -164,29 +173,24 @@ def predict_depth(
             f"expected at least four training nodes and two classes among them, got {train.size} nodes, "
             f"{np.unique(labels).size} classes"
         )
-    others = np.setdiff1d(np.arange(dataset.num_nodes), chosen.train)
-    others = generator.permutation(others if others.size else chosen.train)[:_MOST_OTHERS]
     left, right = _halves(labels, HALVINGS, generator)
     targets = np.eye(dataset.num_classes)[labels]
     operator = dataset.graph.normalized_adjacency()
     propagated, reached = normalise_rows(dataset.features).to_dense(), 0
-    held_out, agreement = np.empty((2, HALVINGS, len(wanted)))
+    held_out = np.empty((HALVINGS, len(wanted)))
     for column, depth in enumerate(wanted):
         while reached < depth:
             propagated, reached = spmm(operator, propagated), reached + 1
-        read = propagated.numpy()[np.concatenate([train, others])].astype(np.float64)
-        known = read[: train.size]
-        given = [_ridge_answers(known, read, half, targets[half], PENALTY) for half in (left, right)]
+        known = propagated.numpy()[train].astype(np.float64)
         right_ones = [
-            (np.take_along_axis(answers, other, axis=1) == labels[other]).mean(axis=1)
-            for answers, other in zip(given, (right, left), strict=True)
+            _ridge_answers(known, half, other, targets[half], PENALTY) == labels[other]
+            for half, other in ((left, right), (right, left))
         ]
-        held_out[:, column] = (right_ones[0] + right_ones[1]) / 2
-        agreement[:, column] = (given[0] == given[1])[:, train.size :].mean(axis=1)
-    score = held_out.mean(axis=0) * agreement.mean(axis=0)
+        held_out[:, column] = np.concatenate(right_ones, axis=1).mean(axis=1)
+    smoothed = held_out @ _smoother(wanted).T
+    score = smoothed.mean(axis=0)
     at = int(score.argmax())
     # Paired: the same halves at every depth. Halvings overlap, so this is a rough scale and no test.
-    behind = held_out * agreement - (held_out * agreement)[:, [at]]
-    error = behind.std(axis=0, ddof=1) / np.sqrt(HALVINGS)
+    error = (smoothed - smoothed[:, [at]]).std(axis=0, ddof=1) / np.sqrt(HALVINGS)
     plausible = tuple(depth for depth, near in zip(wanted, score >= score[at] - error, strict=True) if near)
-    return DepthPrediction(tuple(wanted), held_out, agreement, score, wanted[at], plausible)
+    return DepthPrediction(tuple(wanted), held_out, score, wanted[at], plausible)

@@ -21,26 +21,33 @@ from layerlab.graph.structure import Graph
 
 
 def block_edges(
-    blocks: ArrayLike, mixing: ArrayLike, edges: int, generator: np.random.Generator
+    blocks: ArrayLike,
+    mixing: ArrayLike,
+    edges: int,
+    generator: np.random.Generator,
+    *,
+    weights: ArrayLike | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Edges of a stochastic block model: each joins blocks a and b with probability mixing[a, b].
 
     This is the multinomial form of the model: the number of draws is fixed, the pair of blocks of each is drawn
-    from ``mixing``, then one node of each block, uniformly. Reference: Holland, Laskey and Leinhardt, Stochastic
-    blockmodels: first steps, Social Networks 1983; drawn edge by edge as in Karrer and Newman, Physical Review E
-    83, 016107, 2011.
+    from ``mixing``, then one node of each block, uniformly or by its weight. Reference: Holland, Laskey and
+    Leinhardt, Stochastic blockmodels: first steps, Social Networks 1983; drawn edge by edge, and with weights, as in
+    Karrer and Newman, Physical Review E 83, 016107, 2011.
 
     Args:
         blocks: (n,) block of each node, 0 … B−1.
         mixing: (B, B) symmetric, not negative; scaled to sum 1.
         edges: number of draws; repeats and self-loops among them are dropped, so slightly fewer edges may remain.
         generator: what draws.
+        weights: (n,) > 0, to which a node's expected degree within its block is proportional; None: all the same.
 
     Returns:
         (source, target), int64, each edge once, source < target.
 
     Raises:
-        UserError: mixing of another shape, asymmetric, negative or zero, or an empty block that shall get edges.
+        UserError: mixing of another shape, asymmetric, negative or zero, an empty block that shall get edges, or
+            weights of another shape or not above 0.
 
     >>> source, target = block_edges([0, 0, 1, 1], [[0, 1], [1, 0]], 20, np.random.default_rng(0))
     >>> list(zip(source.tolist(), target.tolist()))
@@ -62,10 +69,22 @@ def block_edges(
     order = np.argsort(block, kind="stable")
     first = np.cumsum(sizes) - sizes
     pairs = generator.choice(count * count, size=edges, p=(wanted / wanted.sum()).ravel())
-    ends = [
-        order[first[side] + (generator.random(edges) * sizes[side]).astype(np.int64)]
-        for side in np.divmod(pairs, count)
-    ]
+    sides = np.divmod(pairs, count)
+    if weights is None:
+        places = [first[side] + (generator.random(edges) * sizes[side]).astype(np.int64) for side in sides]
+    else:
+        weight = np.asarray(weights, dtype=np.float64)
+        if weight.shape != block.shape or not (weight > 0).all():
+            raise UserError(f"expected a weight above 0 for each of {block.size} nodes, got {weight.shape}")
+        below = np.concatenate([[0.0], np.cumsum(weight[order])])
+        last = first + sizes
+        places = []
+        for side in sides:
+            drawn = below[first[side]] + generator.random(edges) * (below[last[side]] - below[first[side]])
+            # Rounding may carry a draw over the border of its block.
+            found = np.searchsorted(below, drawn, side="right") - 1
+            places.append(np.clip(found, first[side], last[side] - 1))
+    ends = [order[place] for place in places]
     low, high = np.minimum(*ends), np.maximum(*ends)
     keys = np.unique((low * block.size + high)[low != high])
     return keys // max(block.size, 1), keys % max(block.size, 1)
@@ -101,7 +120,7 @@ def class_features(
     return SparseMatrix.from_dense(torch.from_numpy(values.astype(np.float32)))
 
 
-def _dataset(
+def labelled(
     name: str,
     graph: Graph,
     labels: NDArray[np.int64],
@@ -110,6 +129,7 @@ def _dataset(
     seed: int,
     source: str,
 ) -> NodeDataset:
+    """A data set with numbered nodes and classes, and the split of `few_label_split` at ``seed``."""
     return NodeDataset(
         name,
         graph,
@@ -122,7 +142,12 @@ def _dataset(
     )
 
 
-def _check(nodes: int, classes: int, degree: float = 1.0, homophily: float = 0.5) -> None:
+def check_sizes(nodes: int, classes: int, degree: float = 1.0, homophily: float = 0.5) -> None:
+    """Refuse what no model of this module can make.
+
+    Raises:
+        UserError: a number out of range.
+    """
     if classes < 2 or nodes < 4 * classes:
         raise UserError(
             f"expected at least 2 classes and 4 nodes a class, got {nodes} nodes, {classes} classes"
@@ -175,11 +200,11 @@ def block_model(
     >>> bool(0.87 < (data.labels[source] == data.labels[target]).mean() < 0.93)
     True
     """
-    _check(nodes, classes, degree, homophily)
+    check_sizes(nodes, classes, degree, homophily)
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.arange(nodes) % classes)
     ends = block_edges(labels, _affinity(classes, homophily), round(nodes * degree / 2), generator)
-    return _dataset(
+    return labelled(
         name,
         Graph.from_edges(*ends, num_nodes=nodes),
         labels,
@@ -211,7 +236,7 @@ def bipartite_model(
     >>> bool(((source < 40) & (target >= 40)).all())
     True
     """
-    _check(nodes, classes, degree, homophily)
+    check_sizes(nodes, classes, degree, homophily)
     generator = np.random.default_rng(seed)
     half = (nodes + 1) // 2
     labels = generator.permutation(np.arange(nodes) % classes)
@@ -219,7 +244,7 @@ def bipartite_model(
     blocks = labels + classes * (np.arange(nodes) >= half)
     mixing = np.block([[none, affinity], [affinity, none]])
     ends = block_edges(blocks, mixing, round(nodes * degree / 2), generator)
-    return _dataset(
+    return labelled(
         name,
         Graph.from_edges(*ends, num_nodes=nodes),
         labels,
@@ -250,11 +275,11 @@ def cycle_model(
     >>> data.graph.num_edges, data.labels.tolist() == [0] * 20 + [1] * 20
     (40, True)
     """
-    _check(nodes, classes)
+    check_sizes(nodes, classes)
     generator = np.random.default_rng(seed)
     here = np.arange(nodes)
     labels = here * classes // nodes
-    return _dataset(
+    return labelled(
         name,
         Graph.from_edges(here, (here + 1) % nodes),
         labels,

@@ -130,9 +130,8 @@ def _depth(record: Record) -> list[Block]:
     scores = [
         {"label": label, "x": prediction["depths"], "mean": [100 * v for v in prediction[name]]}
         for name, label in (
-            ("score", "score"),
+            ("score", "score: smoothed over depths"),
             ("held_out", "accuracy on held-out training labels"),
-            ("agreement", "agreement of the two halves"),
         )
     ]
     blocks.append(
@@ -142,7 +141,8 @@ def _depth(record: Record) -> list[Block]:
             xlabel="depth K",
             title="What the prediction is made of",
             caption="Two classifiers, each from half of the training labels: how often they are right on the other "
-            "half, and how often they agree elsewhere. The score is the product; its highest place is the prediction.",
+            "half, in the mean of ten halvings. The score is that, smoothed over neighbouring depths; its highest "
+            "place is the prediction.",
             marks=marks,
         )
     )
