@@ -70,15 +70,31 @@ def _perturbed(runner: runners.Runner) -> runners.Runner:
 
 
 def compare(workload: Workload, kind: str, dtype: torch.dtype) -> dict[str, float]:
-    """Every runner, and the kernels' slow twin, against torch_geometric; dropout off, same weights.
+    """Every runner against torch_geometric, and in float64 the kernels' slow twin; dropout off, same weights.
+
+    In float32 both sides round, so both are measured against layerlab in float64, which the float64 gate has found
+    equal to torch_geometric. A runner may differ from it by what is allowed, or by three times as much as
+    torch_geometric does: sums in another order round otherwise.
 
     Raises:
         GateError: one of them differs.
     """
     everyone = [_perturbed(runner) for runner in runners.contestants(workload, kind, dtype)]
-    expected = _numbers(everyone[0])
-    found = {runner.name: difference(_numbers(runner), expected) for runner in everyone[1:]}
     (ours,) = (runner for runner in everyone if runner.name == runners.WHOLE)
+    if dtype == torch.float64:
+        expected, allowed = _numbers(everyone[0]), ALLOWED[dtype]
+        found = {}
+    else:
+        (exact,) = (
+            runner
+            for runner in runners.contestants(workload, kind, torch.float64)
+            if runner.name == runners.WHOLE
+        )
+        exact.module.load_state_dict(ours.module.state_dict())
+        expected = _numbers(exact)
+        found = {everyone[0].name: difference(_numbers(everyone[0]), expected)}
+        allowed = max(ALLOWED[dtype], 3 * found[everyone[0].name])
+    found |= {runner.name: difference(_numbers(runner), expected) for runner in everyone[1:]}
     # All nodes' outputs, not only the training nodes'.
     outputs = [_logits(runner.module.eval(), workload).flatten() for runner in (ours, everyone[0])]
     found["layerlab's outputs"] = difference([outputs[0]], [outputs[1]])
@@ -86,11 +102,10 @@ def compare(workload: Workload, kind: str, dtype: torch.dtype) -> dict[str, floa
         with kernels.disabled():
             found["layerlab, plain torch"] = difference(_numbers(ours), expected)
     for name, worst in found.items():
-        if not worst <= ALLOWED[dtype]:
+        if not worst <= allowed:
             raise GateError(
                 f"{workload.name}, {kind}: {name} differs from torch_geometric by {worst:.3g} of the largest "
-                "number "
-                f"in {dtype}, {ALLOWED[dtype]:g} is allowed"
+                f"number in {dtype}, {allowed:.3g} is allowed"
             )
     return found
 
