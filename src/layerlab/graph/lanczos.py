@@ -160,13 +160,20 @@ def _recurrence(
     """Basis vectors q_j with α_j and β_j of T, without end; the same bits at every run."""
     basis, before, beta = start, np.zeros_like(start), 0.0
     while True:
-        image = project(apply(basis))
-        image -= beta * before
+        image = apply(basis) - beta * before
         alpha = float(basis @ image)
-        image -= alpha * basis
+        # Last of all: what rounding leaves outside the subspace would grow from step to step, as a part of eigenvalue
+        # 0, wherever 0 lies beyond an end of the spectrum on the subspace.
+        image = project(image - alpha * basis)
         beta = float(np.linalg.norm(image))
+        if beta:
+            # Again at norm 1: if little is left, the image was rounding and nothing else, as where A is 0.
+            image = project(image / beta)
+            kept = float(np.linalg.norm(image))
+            beta = beta * kept if kept > 0.5 else 0.0
+            image /= kept or 1.0
         yield basis, alpha, beta
-        before, basis = basis, image / beta if beta else image
+        before, basis = basis, image
 
 
 def _end_of(diagonal: Vector, off: Vector, end: End) -> Vector:

@@ -91,33 +91,38 @@ def ends(
     """
     rows, norm = matrix.shape[0], row_norm(matrix)
 
-    def apply(x: Vector) -> Vector:
-        if known is None:
-            return np.asarray(matrix @ x)
-        inside = known(x)
-        return np.asarray(matrix @ (x - inside) + middle * inside)
+    def off(x: Vector) -> Vector:
+        return x if known is None else x - known(x)
 
-    middle = 0.0
-    if known is not None:
-        # The known vectors are given an eigenvalue between the ends, the Rayleigh quotient of some other vector. Merely
-        # projected away they would count as 0, and where that is beyond an end, rounding brings them back.
-        other = generator.standard_normal(rows)
-        other -= known(other)
-        middle = float(other @ (matrix @ other) / (other @ other))
     if rows <= DENSE_UP_TO:
-        dense = matrix.toarray() if known is None else np.stack([apply(unit) for unit in np.eye(rows)])
+        dense = (
+            matrix.toarray()
+            if known is None
+            else _set_apart(matrix, known, off(generator.standard_normal(rows)))
+        )
         # All of them: LAPACK's search for a few eigenvalues can come back empty where many are equal (on a star, say).
         values, vectors = scipy.linalg.eigh((dense + dense.T) / 2, driver="evd")
         places = {"lowest": 0, "highest": rows - 1}
         return {end: _extreme(dense, values[places[end]], vectors[:, places[end]]) for end in wanted}
     ritz = extreme_eigenvalues(
-        apply, lambda x: x, rows, wanted, tolerance=_RESIDUAL, max_steps=_STEPS, generator=generator
+        *(lambda x: np.asarray(matrix @ x), off, rows, wanted),
+        tolerance=_RESIDUAL,
+        max_steps=_STEPS,
+        generator=generator,
     )
     for pair in ritz.values():
         # Some leeway above the aim: the aim is relative to the Ritz values, this to the norm.
         if not pair.residual <= 10 * _RESIDUAL * norm:
             return Unconverged(pair.residual, pair.steps)
     return {end: Extreme(pair.value, pair.vector, pair.residual) for end, pair in ritz.items()}
+
+
+def _set_apart(matrix: sp.csr_array, known: Project, other: Vector) -> NDArray[np.float64]:
+    """The matrix with its known vectors at an eigenvalue between the ends: the Rayleigh quotient of ``other``."""
+    middle = float(other @ (matrix @ other) / (other @ other))
+    inside = np.stack([known(unit) for unit in np.eye(matrix.shape[0])])
+    apart: NDArray[np.float64] = matrix @ (np.eye(len(inside)) - inside) + middle * inside
+    return apart
 
 
 def _extreme(dense: NDArray[np.float64], value: np.float64, vector: Vector) -> Extreme:
