@@ -76,7 +76,7 @@ GRAPH_RANKS = (
 GRADFLOW_RANKS = (
     ("jacobi", "linear_maps", "nested", "points"),
     ("block_krylov", "evaluation", "lanczos"),
-    ("singular_values", "trace"),
+    ("flow", "singular_values", "trace"),
     ("chain", "products"),
     ("jacobian",),
     ("theorems",),

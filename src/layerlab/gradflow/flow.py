@@ -1,0 +1,349 @@
+"""The dataflow of one forward pass: which value is made from which, by which operation, inside which module.
+
+Operations are seen below autograd, as torch dispatches them, so activations called as functions count like modules.
+Values are kept apart by their memory: all views of one storage are one value, and writing to a storage makes a new
+one. What is said to be a bottleneck therefore is one; some bottlenecks of parts of a tensor are missed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from layerlab.gradflow.evaluation import Call, run
+from layerlab.gradflow.nested import leaves
+from layerlab.gradflow.points import INPUT, OUTPUT, Point
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An operation about to be computed, with its tensors as they are before it.
+
+    Attributes:
+        name: as torch calls it, without overload: ``"aten::addmm"``, ``"aten::relu_"``.
+        function: the operator itself; calling it again computes it again.
+        args: positional arguments.
+        kwargs: named arguments.
+        depends: for each tensor among the arguments, in order, whether it depends on the input.
+        module: the innermost module that is running, by the name of `torch.nn.Module.named_modules`; "" is the model.
+        call: which of its calls that is, from 0.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    depends: tuple[bool, ...]
+    module: str
+    call: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors among the arguments, in order."""
+        return tuple(t for _, t in _tensors(self.args, self.kwargs))
+
+
+Look = Callable[[Seen], Callable[[Any], Any] | None]
+"""Is shown an operation before it is computed, and may return what is then to be called with its result; what that
+returns is kept as `Operation.note`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """An operation that the output depends on and that depends on the input.
+
+    Attributes:
+        name: as in `Seen`.
+        module: as in `Seen`.
+        call: as in `Seen`.
+        reads: values it depends on and that depend on the input; one for each such tensor argument, in order.
+        writes: the value it makes, the largest number so far.
+        note: what the look said.
+    """
+
+    name: str
+    module: str
+    call: int
+    reads: tuple[int, ...]
+    writes: int
+    note: Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value as it passes a point of the model.
+
+    Attributes:
+        point: the point.
+        value: its number.
+        whole: whether the tensor there holds all of the value.
+        shape: of the tensor.
+    """
+
+    point: Point
+    value: int
+    whole: bool
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """What one forward pass computed on the way from the input to the output.
+
+    Attributes:
+        source: the value at the input.
+        sink: the value at the output.
+        operations: in order; only those on the way.
+        places: where values on the way pass a module's input or output, in order.
+        calls: for each call of a module, in order of return: its name, number, and the values that enter and leave.
+        not_finite: where NaN or Inf first appears, in words; None where nowhere.
+        spread: shape of the output.
+    """
+
+    source: int
+    sink: int
+    operations: tuple[Operation, ...]
+    places: tuple[Place, ...]
+    calls: tuple[ModuleCall, ...]
+    not_finite: str | None
+    spread: tuple[int, ...]
+
+    @property
+    def connected(self) -> bool:
+        """Whether the output depends on the input at all."""
+        return bool(self.operations) or self.source == self.sink
+
+    def bottlenecks(self) -> tuple[int, ...]:
+        """Values through which every way from the input to the output leads, in order, both ends included.
+
+        In the order of making, no operation on the way reads something older than a bottleneck and makes something
+        younger.
+        """
+        if not self.operations:
+            return (self.source,) if self.source == self.sink else ()
+        reach = {self.source: self.source}
+        for operation in self.operations:
+            for value in operation.reads:
+                reach[value] = max(reach.get(value, value), operation.writes)
+        values = sorted({self.source, *(operation.writes for operation in self.operations)})
+        found, farthest = [], self.source
+        for value in values:
+            if farthest <= value:
+                found.append(value)
+            farthest = max(farthest, reach.get(value, value))
+        return tuple(found)
+
+    def between(self, start: int, stop: int) -> tuple[Operation, ...]:
+        """The operations that make ``stop`` from ``start``, two bottlenecks."""
+        return tuple(o for o in self.operations if start < o.writes <= stop)
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module, with the first floating-point value that enters and the first that leaves."""
+
+    module: str
+    call: int
+    enters: int | None
+    leaves: int | None
+
+
+def record(call: Call, look: Look = lambda seen: None) -> Flow:
+    """Runs the model once and keeps what it computed; the model is left as it was.
+
+    Args:
+        call: the model and its inputs.
+        look: is shown every operation that depends on the input.
+
+    Raises:
+        UserError: as `layerlab.gradflow.evaluation.run`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> flow = record(Call.of(model, torch.ones(3, 2), None, None, 0))
+    >>> [operation.name for operation in flow.operations], len(flow.bottlenecks())
+    (['aten::addmm', 'aten::relu', 'aten::addmm'], 4)
+    """
+    recorder = _Recorder(look)
+
+    def enter(tensors: list[Tensor]) -> list[Tensor]:
+        recorder.begin(tensors)
+        return tensors
+
+    def leave(tensors: list[Tensor]) -> list[Tensor]:
+        recorder.end(tensors[0])
+        return tensors
+
+    with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as hooks:
+        if isinstance(call.model, nn.Module):
+            for name, module in call.model.named_modules():
+                if name:
+                    hooks.enter_context(recorder.watching(name, module))
+        hooks.enter_context(recorder)
+        run(call, {INPUT: enter, OUTPUT: leave})
+    return recorder.flow()
+
+
+def _tensors(args: Any, kwargs: Any) -> Iterator[tuple[Any, Tensor]]:
+    yield from leaves((args, dict(kwargs)))
+
+
+class _Recorder(TorchDispatchMode):
+    """Numbers the values as they are made."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self._look = look
+        self._storages: list[Any] = []  # held: memory given back would be taken again, for another value
+        self._current: dict[int, int] = {}
+        self._tainted: set[int] = set()
+        self._operations: list[Operation] = []
+        self._places: list[Place] = []
+        self._calls: list[ModuleCall] = []
+        self._stack: list[tuple[str, int]] = [("", 0)]
+        self._count: dict[str, int] = {}
+        self._values = 0
+        self._source = self._sink = -1
+        self._spread: tuple[int, ...] = ()
+        self._fault: str | None = None
+
+    def begin(self, tensors: Iterable[Tensor]) -> None:
+        self._source = self._next()
+        for tensor in tensors:
+            self._set(tensor, self._source)
+        self._tainted.add(self._source)
+
+    def end(self, tensor: Tensor) -> None:
+        self._sink = self._value(tensor)
+        self._spread = tuple(tensor.shape)
+
+    def flow(self) -> Flow:
+        needed, kept = {self._sink}, []
+        for operation in reversed(self._operations):
+            if operation.writes in needed:
+                needed.update(operation.reads)
+                kept.append(operation)
+        kept.reverse()
+        useful = needed if self._source in needed else set()
+        return Flow(
+            self._source,
+            self._sink,
+            tuple(kept) if useful else (),
+            tuple(place for place in self._places if place.value in useful),
+            tuple(self._calls),
+            self._fault,
+            self._spread,
+        )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [t for _, t in _tensors(args, kwargs)]
+        values = [self._value(t) for t in given]
+        depends = tuple(value in self._tainted for value in values)
+        seen = Seen(func.name().split(".")[0], func, args, kwargs, depends, *self._stack[-1])
+        # `detach` and the like only look: no operation, and nothing to be shown.
+        after = self._look(seen) if any(depends) and not _is_view(func) else None
+        result = func(*args, **kwargs)
+        made = [t for _, t in leaves(result)]
+        written = {_key(given[i]) for i in _mutated(func, args, given)}
+        before = {_key(t) for t in given}
+        fresh = [t for t in made if _key(t) not in before] + [t for t in given if _key(t) in written]
+        if fresh and any(depends):
+            reads = tuple(v for v, d in zip(values, depends, strict=True) if d)
+            # What is written to in part keeps the rest: its old value is read even if it is only an output.
+            value = self._next()
+            self._tainted.add(value)
+            self._operations.append(
+                Operation(
+                    seen.name, seen.module, seen.call, reads, value, None if after is None else after(result)
+                )
+            )
+            if self._fault is None and not all(_finite(t) for t in fresh):
+                self._fault = f"{seen.name.split('::')[-1]} in {seen.module or 'the model'}"
+        else:
+            value = self._next() if fresh else -1
+        for tensor in fresh:
+            self._set(tensor, value)
+        return result
+
+    @contextlib.contextmanager
+    def watching(self, name: str, module: nn.Module) -> Iterator[None]:
+        """Keeps the values that enter and leave a module."""
+        entered: list[int | None] = []
+
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = self._count.get(name, 0)
+            self._count[name] = call + 1
+            entered.append(self._pass(Point(name, "input", call), (args, kwargs)))
+            self._stack.append((name, call))
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            _, call = self._stack.pop()
+            left = self._pass(Point(name, "output", call), output)
+            self._calls.append(ModuleCall(name, call, entered.pop(), left))
+
+        handles = (
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            module.register_forward_hook(after),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _pass(self, point: Point, value: Any) -> int | None:
+        real = [t for _, t in leaves(value) if t.is_floating_point()]
+        if not real:
+            return None
+        tensor = real[0]
+        number = self._value(tensor)
+        whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+        if number in self._tainted:
+            self._places.append(Place(point, number, whole, tuple(tensor.shape)))
+        return number
+
+    def _next(self) -> int:
+        self._values += 1
+        return self._values
+
+    def _value(self, tensor: Tensor) -> int:
+        key = _key(tensor)
+        if key not in self._current:
+            self._set(tensor, self._next())
+        return self._current[key]
+
+    def _set(self, tensor: Tensor, value: int) -> None:
+        self._storages.append(tensor.untyped_storage())
+        self._current[_key(tensor)] = value
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the result is another look at an argument."""
+    returns: Sequence[Any] = func._schema.returns
+    return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def _mutated(func: Any, args: tuple[Any, ...], given: Sequence[Tensor]) -> list[int]:
+    """Positions in ``given`` of the arguments that are written to."""
+    written = [
+        id(value)
+        for argument, value in zip(func._schema.arguments, args, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [i for i, tensor in enumerate(given) if id(tensor) in written]
