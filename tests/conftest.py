@@ -1,4 +1,4 @@
-"""What all tests share: the command line, run in this process exactly as the console script runs it."""
+"""What all tests share: the command line, run in this process exactly as the console script runs it, and a cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +51,11 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., CliResult]:
         return CliResult(status, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where fetched data sets are kept; not made yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LAYERLAB_DATA", str(folder))
+    return folder

@@ -15,13 +15,6 @@ ROOT = Path(__file__).parents[2]
 PLANETOID = Path(os.environ.get("LAYERLAB_TEST_PLANETOID", ROOT.parent / "shared" / "data" / "planetoid"))
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("LAYERLAB_DATA", str(folder))
-    return folder
-
-
 def test_the_list_shows_what_is_here_and_how_to_get_the_rest(cli: Callable[..., Any], cache: Path) -> None:
     shown = cli("data", "list")
     assert shown.status == 0

@@ -1,4 +1,4 @@
-"""What the tests of the graph room share: the module `communities` beside them."""
+"""What the tests of the graph room share: the modules beside them."""
 
 from __future__ import annotations
 
