@@ -182,7 +182,7 @@ def _between(trace: Trace, start: Point, stop: Point, batch_dim: BatchDim, mode:
                 trace.use_plain_kernels()
             try:
                 products = _made(name, trace, start, stop, layout)
-                if (reason := _adjoint_fault(products, trace, start, stop)) is None:
+                if (reason := _adjoint_fault(products, trace, stop)) is None:
                     return JacobianOperator(start, stop, name, products, layout)
             except (RuntimeError, UserError) as error:
                 # Torch says with a RuntimeError that an operator has no such derivative.
@@ -202,7 +202,7 @@ def _made(name: str, trace: Trace, start: Point, stop: Point, layout: Layout) ->
     return rows(trace.tensors(start), trace.tensor(stop), layout)
 
 
-def _adjoint_fault(products: Products, trace: Trace, start: Point, stop: Point) -> str | None:
+def _adjoint_fault(products: Products, trace: Trace, stop: Point) -> str | None:
     """Whether ⟨u, J Jᵀu⟩ = ‖Jᵀu‖² on a random u: a derivative that drops a term, or another one, fails."""
     y = trace.tensor(stop)
     generator = torch.Generator().manual_seed(1)

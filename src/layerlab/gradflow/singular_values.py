@@ -327,10 +327,6 @@ def _measured(
     return Extreme(value.numpy(), residual.numpy(), value.numpy(), converged.numpy())
 
 
-def _with_outer(end: Extreme, outer: Values) -> Extreme:
-    return Extreme(end.value, end.residual, outer, end.converged)
-
-
 def _exact(values: Values, rounding: Values, tolerance: float) -> Extreme:
     return Extreme(values, rounding, values, (rounding <= tolerance * values) | (values <= rounding))
 

@@ -62,6 +62,3 @@ class ChapterResult:
     key_figures: list[KeyFigure]
     story: list[Block]
     sections: list[Section]
-
-
-Chapter = Callable[[Options, Display], ChapterResult]
