@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.gradflow.lanczos import reach
 from layerlab.gradflow.linear_maps import DenseMap, LinearMap, dense
 from layerlab.gradflow.singular_values import (
     extreme_singular_values,
@@ -135,12 +134,6 @@ def test_the_seed_decides() -> None:
         for seed in (0, 0, 1)
     ]
     assert runs[0] == runs[1] != runs[2]
-
-
-def test_the_reach_is_not_exceeded() -> None:
-    assert reach(100, 3) == 1.0
-    assert reach(10**6, 200) < 0.01
-    assert reach(10, 100) < reach(1000, 100) < reach(1000, 50)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(60, 60), (20, 90), (90, 20)])

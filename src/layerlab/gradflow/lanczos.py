@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,31 +9,8 @@ from torch import Tensor
 
 from layerlab.gradflow.linear_maps import Counted
 
-FAILURE = 1e-6
-"""The probability, over the random start, with which `reach` may be wrong."""
-
 # A start of memory for basis vectors; doubled when full.
 _ROOM = 16
-
-
-def reach(size: int, steps: int) -> float:
-    """How much of λ_max − λ_min an extreme Ritz value of AᵀA can be short of, but with probability `FAILURE`.
-
-    Solves 1.648·√n·exp(−√ε·(2k − 1)) = `FAILURE` for ε, at most 1: it holds for any spectrum, with or without gaps,
-    in exact arithmetic.
-
-    Reference: J. Kuczyński and H. Woźniakowski, Estimating the largest eigenvalue by the power and Lanczos
-    algorithms with a random start (SIAM J. Matrix Anal. Appl. 13, 1992), theorem 4.2.
-
-    Args:
-        size: n, of AᵀA.
-        steps: k.
-
-    >>> round(reach(size=65_536, steps=40), 4)
-    0.0632
-    """
-    exponent = math.log(1.648 * math.sqrt(size) / FAILURE)
-    return min(1.0, (exponent / (2 * steps - 1)) ** 2)
 
 
 @dataclass(frozen=True, eq=False)

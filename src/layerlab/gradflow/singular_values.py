@@ -12,8 +12,9 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.gradflow.block_krylov import leading
-from layerlab.gradflow.lanczos import Bidiagonalisation, reach
+from layerlab.gradflow.lanczos import Bidiagonalisation
 from layerlab.gradflow.linear_maps import Counted, LinearMap, dense
+from layerlab.lab.krylov import reach
 
 Values: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["auto", "dense", "lanczos"]
@@ -36,7 +37,8 @@ class Extreme:
             singular value of A; at most ``value``, for σ_min is no larger than it. Of a dense decomposition, an
             estimate of its rounding.
         outer: (B): the end sought lies between ``value`` and ``outer``, but with probability 1e-6 over the random
-            start; in exact arithmetic and for any spectrum. Equal to ``value`` where all were computed.
+            start (`layerlab.lab.krylov.reach`); in exact arithmetic and for any spectrum. Equal to ``value`` where
+            all were computed.
         converged: (B) whether the residual is at most tolerance · value; for a smallest value also where it is
             zero to rounding.
     """

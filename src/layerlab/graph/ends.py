@@ -32,7 +32,7 @@ class Found:
         vector: x, on the component, of norm 1.
         converged: residual at most the tolerance, and nothing speaks against it being the end.
         margin: no eigenvalue lies farther out than this from ``value``…
-        proven: …for certain, or with the probability of `lanczos.reach`.
+        proven: …for certain, or with the probability of `layerlab.lab.krylov.reach`.
     """
 
     value: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -11,14 +10,13 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from layerlab.lab.krylov import reach
+
 Vector: TypeAlias = NDArray[np.float64]
 End: TypeAlias = Literal["lowest", "highest"]
 
 # Steps before the first look: fewer would leave `reach` empty-handed.
 _LEAST = 60
-
-FAILURE = 1e-6
-"""The probability, over the random start, with which `Ritz.reach` may be wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +28,9 @@ class Ritz:
         residual: ‖Ax − value·x‖, measured with the final x: an eigenvalue lies within it.
         vector: x, (n) float64, of norm 1.
         steps: length of the Krylov sequence.
-        reach: ε: with probability at least 1 − `FAILURE` the sought end λ of the spectrum is at most
-            ε·(λ_max − λ_min) farther out than ``value``; 1 says nothing, 0 that the Krylov space is complete.
+        reach: ε: with probability at least 1 − `layerlab.lab.krylov.FAILURE` the sought end λ of the
+            spectrum is at most ε·(λ_max − λ_min) farther out than ``value``; 1 says nothing, 0 that the Krylov space
+            is complete.
     """
 
     value: float
@@ -39,22 +38,6 @@ class Ritz:
     vector: Vector
     steps: int
     reach: float
-
-
-def reach(rows: int, steps: int) -> float:
-    """Relative error ε of Lanczos' extreme value that a random start exceeds with probability `FAILURE` at most.
-
-    Solves 1.648·√n·exp(−√ε·(2k − 1)) = `FAILURE` for ε, at most 1. No gap enters it: the bound holds for every
-    symmetric matrix, in exact arithmetic.
-
-    Reference: J. Kuczyński and H. Woźniakowski, Estimating the largest eigenvalue by the power and Lanczos
-    algorithms with a random start (SIAM J. Matrix Anal. Appl. 13, 1992), theorem 4.2.
-
-    >>> round(reach(rows=100_000, steps=300), 6)
-    0.001123
-    """
-    exponent = math.log(1.648 * math.sqrt(rows) / FAILURE)
-    return min(1.0, (exponent / (2 * steps - 1)) ** 2)
 
 
 def extreme_eigenvalues(
