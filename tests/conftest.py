@@ -1,11 +1,12 @@
-"""What all tests share: the command line, run in this process exactly as the console script runs it, and a cache."""
+"""What all tests share: the command line, run here as the console script runs it; a cache; a Ctrl-C that works."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("LAYERLAB_DATA", str(folder))
     return folder
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
