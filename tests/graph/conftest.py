@@ -1,9 +1,24 @@
-"""What the tests of the graph room share: the modules beside them."""
+"""What the tests of the graph room share: the modules beside them, and the two paths of a computation."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from layerlab.graph import kernels
 
 # pytest's importlib mode leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(params=["kernels", "plain torch"])
+def either_path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test runs on the fused kernels, and on plain torch, which serves other devices."""
+    if request.param == "kernels":
+        yield
+    else:
+        with kernels.disabled():
+            yield

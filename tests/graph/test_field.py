@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels
 from layerlab.graph.course import CourseGAT, CourseGCN
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import GATConv, GCNConv, neighbourhoods
@@ -18,15 +15,7 @@ from layerlab.graph.models import GAT, GCN
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
-
-@pytest.fixture(autouse=True, params=["kernels", "plain torch"])
-def path(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on the fused kernels, and on plain torch, which serves other devices."""
-    if request.param == "kernels":
-        yield
-    else:
-        with kernels.disabled():
-            yield
+pytestmark = pytest.mark.usefixtures("either_path")
 
 
 def random_graph(nodes: int = 40, edges: int = 60, directed: bool = False) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,22 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels, reference
+from layerlab.graph import reference
 from layerlab.graph.interop import from_pyg, to_pyg
 from layerlab.graph.layers import GATConv, GCNConv, SGConv
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
-
-@pytest.fixture(autouse=True, params=["kernels", "plain torch"])
-def path(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on the fused kernels, and on plain torch, which serves other devices."""
-    if request.param == "kernels":
-        yield
-    else:
-        with kernels.disabled():
-            yield
+pytestmark = pytest.mark.usefixtures("either_path")
 
 
 def random_graph(

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels, ops
+from layerlab.graph import ops
 from layerlab.graph.sparse import SparseMatrix
 
-
-@pytest.fixture(autouse=True, params=["kernels", "plain torch"])
-def path(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on the fused kernels, and on plain torch, which serves other devices."""
-    if request.param == "kernels":
-        yield
-    else:
-        with kernels.disabled():
-            yield
+pytestmark = pytest.mark.usefixtures("either_path")
 
 
 def random_matrix(rows: int, columns: int, density: float, seed: int, dtype=torch.float64) -> SparseMatrix:
