@@ -77,7 +77,7 @@ GRADFLOW_RANKS = (
     ("jacobi", "linear_maps", "nested", "points"),
     ("block_krylov", "evaluation", "lanczos"),
     ("flow", "singular_values", "trace"),
-    ("chain", "products"),
+    ("activations", "chain", "products"),
     ("jacobian",),
     ("theorems",),
 )
