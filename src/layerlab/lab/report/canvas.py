@@ -15,6 +15,7 @@ from layerlab.lab.report.svg import SERIES, from_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Drawing
     from matplotlib.transforms import Transform
 
@@ -32,6 +33,7 @@ _BOLD = 0.64 * _FONT
 _SAMPLE = 48.0
 _WORD = 0.65 * _FONT
 _KEY_LINE = 20
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -242,6 +244,19 @@ def clean_label(text: str, longest: int = 60) -> str:
     """``text`` as one printable line."""
     line = " ".join(_clean(str(text)).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def plain_powers(axis: Axis) -> None:
+    """Powers of ten as text: matplotlib writes them as formulas, which the browser does not read."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def written(value: float, position: int) -> str:
+        if not 0 < value < 1e-3 and value < 1e5:
+            return f"{value:g}"
+        return "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS)
+
+    axis.set_major_formatter(FuncFormatter(written))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _clean(text: str) -> str:

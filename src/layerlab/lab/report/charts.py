@@ -14,7 +14,6 @@ from layerlab.lab.report.page import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Drawing
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -26,7 +25,6 @@ _LINES: tuple[Any, ...] = (
     (0, (7, 2, 1.5, 2)),
     (0, (4, 1, 1, 1)),
 )
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UPRIGHT: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
@@ -108,7 +106,7 @@ def line_chart(
         drawing, axes = _framed(narrow, keys, 66 if scale == "log" else 54)
         if scale == "log":
             axes.set_yscale("log")
-            _plain_powers(axes.yaxis)
+            canvas.plain_powers(axes.yaxis)
         for number, (label, x) in enumerate(upright):
             axes.axvline(x, color=INK, lw=1.6, linestyle=_UPRIGHT[number % 3], gid=f"mark-{number}", zorder=2)
             hover[f"mark-{number}"] = f"{label}: {xlabel} {x:g}"
@@ -173,19 +171,6 @@ def _framed(narrow: bool, keys: Sequence[canvas.Key], left: float) -> tuple[Draw
     return drawing, axes
 
 
-def _plain_powers(axis: Axis) -> None:
-    """Powers of ten as text: matplotlib writes them as formulas, which the browser does not read."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    def written(value: float, position: int) -> str:
-        if not 0 < value < 1e-3 and value < 1e5:
-            return f"{value:g}"
-        return "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS)
-
-    axis.set_major_formatter(FuncFormatter(written))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def histogram(
     edges: Sequence[float],
     mass: Sequence[float],
@@ -235,7 +220,7 @@ def histogram(
         drawing, axes = _framed(narrow, [(label, {"marker": "s", "mfc": canvas.colour(0), "mec": MUTED})], 60)
         if scale == "log":
             axes.set_xscale("log")
-            _plain_powers(axes.xaxis)
+            canvas.plain_powers(axes.xaxis)
         for position, height in enumerate(heights):
             axes.bar(
                 *(ends[position], height, ends[position + 1] - ends[position]),
