@@ -77,7 +77,11 @@ GRADFLOW_RANKS = (
     ("jacobi", "linear_maps", "nested", "points"),
     ("block_krylov", "evaluation", "lanczos"),
     ("flow", "singular_values", "trace"),
-    ("activations", "chain", "products"),
+    ("activations", "chain", "operator_norms", "products"),
+    ("arguments", "convolution_norm"),
+    ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
+    ("gains",),
+    ("bounds",),
     ("jacobian",),
     ("theorems",),
 )
