@@ -8,6 +8,8 @@ one. What is said to be a bottleneck therefore is one; some bottlenecks of parts
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +51,9 @@ class Seen:
         return tuple(t for _, t in _tensors(self.args, self.kwargs))
 
 
+# Of these a tensor gives its shape alone.
+_CREATES = re.compile(r"aten::(empty|new_|rand|normal_functional|\w+_like).*")
+
 Look = Callable[[Seen], Callable[[Any], Any] | None]
 """Is shown an operation before it is computed, and may return what is then to be called with its result; what that
 returns is kept as `Operation.note`."""
@@ -82,13 +87,14 @@ class Place:
     Attributes:
         point: the point.
         value: its number.
-        whole: whether the tensor there holds all of the value.
+        complete: whether the tensor there holds all of the value, and all that reads the value reads it from there:
+            not the input of a branch beside which the value goes on.
         shape: of the tensor.
     """
 
     point: Point
     value: int
-    whole: bool
+    complete: bool
     shape: tuple[int, ...]
 
 
@@ -101,9 +107,9 @@ class Flow:
         sink: the value at the output.
         operations: in order; only those on the way.
         places: where values on the way pass a module's input or output, in order.
-        calls: for each call of a module, in order of return: its name, number, and the values that enter and leave.
-        not_finite: where NaN or Inf first appears, in words; None where nowhere.
-        spread: shape of the output.
+        calls: every call of a module, in order of return.
+        not_finite: where NaN first appears, or, where none does and the output has an Inf, where Inf does, in words;
+            None where nowhere. (Inf alone is no fault: masks are made of it.)
     """
 
     source: int
@@ -112,7 +118,6 @@ class Flow:
     places: tuple[Place, ...]
     calls: tuple[ModuleCall, ...]
     not_finite: str | None
-    spread: tuple[int, ...]
 
     @property
     def connected(self) -> bool:
@@ -146,12 +151,23 @@ class Flow:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """One call of a module, with the first floating-point value that enters and the first that leaves."""
+    """One call of a module.
+
+    Attributes:
+        module: its name.
+        call: which of its calls, from 0.
+        enters: the first floating-point value that enters; None where there is none.
+        leaves: the first that leaves.
+        first: what it makes is younger than this value,
+        last: and no younger than this.
+    """
 
     module: str
     call: int
     enters: int | None
     leaves: int | None
+    first: int
+    last: int
 
 
 def record(call: Call, look: Look = lambda seen: None) -> Flow:
@@ -193,6 +209,22 @@ def _tensors(args: Any, kwargs: Any) -> Iterator[tuple[Any, Tensor]]:
     yield from leaves((args, dict(kwargs)))
 
 
+@dataclass
+class _Passed:
+    """A value at a point, while its readers are not yet known: they come after ``first`` and up to ``last``."""
+
+    point: Point
+    first: int
+    last: float = math.inf
+    value: int | None = None
+    whole: bool = False
+    shape: tuple[int, ...] = ()
+
+
+def _within(readers: Iterable[int], passed: _Passed) -> bool:
+    return all(passed.first < reader <= passed.last for reader in readers)
+
+
 class _Recorder(TorchDispatchMode):
     """Numbers the values as they are made."""
 
@@ -203,14 +235,15 @@ class _Recorder(TorchDispatchMode):
         self._current: dict[int, int] = {}
         self._tainted: set[int] = set()
         self._operations: list[Operation] = []
-        self._places: list[Place] = []
+        self._passed: list[_Passed] = []
         self._calls: list[ModuleCall] = []
         self._stack: list[tuple[str, int]] = [("", 0)]
         self._count: dict[str, int] = {}
         self._values = 0
         self._source = self._sink = -1
-        self._spread: tuple[int, ...] = ()
-        self._fault: str | None = None
+        self._nan: str | None = None
+        self._inf: str | None = None
+        self._output = torch.zeros(())
 
     def begin(self, tensors: Iterable[Tensor]) -> None:
         self._source = self._next()
@@ -220,7 +253,7 @@ class _Recorder(TorchDispatchMode):
 
     def end(self, tensor: Tensor) -> None:
         self._sink = self._value(tensor)
-        self._spread = tuple(tensor.shape)
+        self._output = tensor
 
     def flow(self) -> Flow:
         needed, kept = {self._sink}, []
@@ -229,16 +262,19 @@ class _Recorder(TorchDispatchMode):
                 needed.update(operation.reads)
                 kept.append(operation)
         kept.reverse()
-        useful = needed if self._source in needed else set()
-        return Flow(
-            self._source,
-            self._sink,
-            tuple(kept) if useful else (),
-            tuple(place for place in self._places if place.value in useful),
-            tuple(self._calls),
-            self._fault,
-            self._spread,
+        if self._source not in needed:
+            needed, kept = set(), []
+        readers: dict[int, list[int]] = {}
+        for operation in kept:
+            for value in operation.reads:
+                readers.setdefault(value, []).append(operation.writes)
+        places = tuple(
+            Place(p.point, p.value, p.whole and _within(readers.get(p.value, []), p), p.shape)
+            for p in self._passed
+            if p.value in needed
         )
+        fault = self._nan or (None if bool(torch.isfinite(self._output).all()) else self._inf)
+        return Flow(self._source, self._sink, tuple(kept), places, tuple(self._calls), fault)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -246,8 +282,9 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         given = [t for _, t in _tensors(args, kwargs)]
         values = [self._value(t) for t in given]
-        depends = tuple(value in self._tainted for value in values)
-        seen = Seen(func.name().split(".")[0], func, args, kwargs, depends, *self._stack[-1])
+        name = func.name().split(".")[0]
+        depends = tuple(value in self._tainted and not _CREATES.fullmatch(name) for value in values)
+        seen = Seen(name, func, args, kwargs, depends, *self._stack[-1])
         # `detach` and the like only look: no operation, and nothing to be shown.
         after = self._look(seen) if any(depends) and not _is_view(func) else None
         result = func(*args, **kwargs)
@@ -265,8 +302,7 @@ class _Recorder(TorchDispatchMode):
                     seen.name, seen.module, seen.call, reads, value, None if after is None else after(result)
                 )
             )
-            if self._fault is None and not all(_finite(t) for t in fresh):
-                self._fault = f"{seen.name.split('::')[-1]} in {seen.module or 'the model'}"
+            self._inspect(seen, fresh)
         else:
             value = self._next() if fresh else -1
         for tensor in fresh:
@@ -276,7 +312,7 @@ class _Recorder(TorchDispatchMode):
     @contextlib.contextmanager
     def watching(self, name: str, module: nn.Module) -> Iterator[None]:
         """Keeps the values that enter and leave a module."""
-        entered: list[int | None] = []
+        entered: list[_Passed] = []
 
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
             call = self._count.get(name, 0)
@@ -287,7 +323,9 @@ class _Recorder(TorchDispatchMode):
         def after(module: nn.Module, args: Any, output: Any) -> None:
             _, call = self._stack.pop()
             left = self._pass(Point(name, "output", call), output)
-            self._calls.append(ModuleCall(name, call, entered.pop(), left))
+            came = entered.pop()
+            came.last = self._values
+            self._calls.append(ModuleCall(name, call, came.value, left.value, came.first, came.last))
 
         handles = (
             module.register_forward_pre_hook(before, with_kwargs=True),
@@ -299,16 +337,24 @@ class _Recorder(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    def _pass(self, point: Point, value: Any) -> int | None:
+    def _inspect(self, seen: Seen, fresh: Iterable[Tensor]) -> None:
+        """Notes the first NaN and the first Inf."""
+        where = f"{seen.name.split('::')[-1].rstrip('_')} in {seen.module or 'the model'}"
+        for tensor in fresh:
+            if self._nan is None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                self._inf = self._inf or where
+                if bool(torch.isnan(tensor).any()):
+                    self._nan = where
+
+    def _pass(self, point: Point, value: Any) -> _Passed:
         real = [t for _, t in leaves(value) if t.is_floating_point()]
-        if not real:
-            return None
-        tensor = real[0]
-        number = self._value(tensor)
-        whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
-        if number in self._tainted:
-            self._places.append(Place(point, number, whole, tuple(tensor.shape)))
-        return number
+        passed = _Passed(point, self._values)
+        if real:
+            passed.value = self._value(real[0])
+            passed.whole = real[0].numel() * real[0].element_size() == real[0].untyped_storage().nbytes()
+            passed.shape = tuple(real[0].shape)
+            self._passed.append(passed)
+        return passed
 
     def _next(self) -> int:
         self._values += 1
@@ -327,10 +373,6 @@ class _Recorder(TorchDispatchMode):
 
 def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _is_view(func: Any) -> bool:
