@@ -129,6 +129,21 @@ def test_a_product_that_is_zero() -> None:
         assert found.largest.tolist() == [-np.inf]
 
 
+def test_one_more_factor_gives_the_product_of_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factors = [
+        DenseMap(1e-9 * torch.randn(2, 5, 5, generator=generator, dtype=torch.float64)) for _ in range(4)
+    ]
+    whole, grown = Product(factors), Product(factors[:1])
+    before = grown.then(factors[1])
+    grown = before.then(factors[2]).then(factors[3])
+    v = torch.randn(2, 5, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(grown.product(v), whole.product(v), rtol=1e-12, atol=0)
+    np.testing.assert_allclose(grown.log_scale, whole.log_scale, rtol=1e-14)
+    assert len(before.factors) == 2
+    torch.testing.assert_close(before.product(v), Product(factors[:2]).product(v), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

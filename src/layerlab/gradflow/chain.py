@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,14 +59,26 @@ class Product:
         self.samples, self.rows, self.columns = factors[0].samples, factors[-1].rows, factors[0].columns
         self.dtype = factors[-1].dtype
         generator = torch.Generator().manual_seed(seed)
-        vector = torch.randn(self.samples, self.columns, dtype=torch.float64, generator=generator)
-        vector, _ = _unit(vector)
-        logs = []
+        self._probe = torch.randn(self.samples, self.columns, dtype=torch.float64, generator=generator)
+        self._probe, _ = _unit(self._probe)
+        self.log_scale = np.zeros(self.samples)
+        self._logs: list[Tensor] = []
         for factor in self.factors:
-            vector, log = _unit(_to(factor.product, vector, factor))
-            logs.append(log)
-        self.log_scale = torch.stack(logs).sum(0).numpy()
-        self._logs = [torch.where(torch.isfinite(log), log, 0.0) for log in logs]
+            self._measure(factor)
+
+    def then(self, factor: LinearMap) -> Product:
+        """The product with one more factor behind the last, without measuring the others again."""
+        longer = copy.copy(self)
+        longer.factors = (*self.factors, factor)
+        longer.rows, longer.dtype = factor.rows, factor.dtype
+        longer._logs = list(self._logs)
+        longer._measure(factor)
+        return longer
+
+    def _measure(self, factor: LinearMap) -> None:
+        self._probe, log = _unit(_to(factor.product, self._probe, factor))
+        self.log_scale = self.log_scale + log.numpy()
+        self._logs.append(torch.where(torch.isfinite(log), log, 0.0))
 
     def product(self, vectors: Tensor) -> Tensor:
         """(B, n) to (B, m), without the factor e^s."""

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from layerlab.gradflow.linear_maps import Counted
 
+# Where at least this share of a vector stands upright, rounding in what was taken off is no matter.
+_ENOUGH = 0.5**0.5
+
 # A start of memory for basis vectors; doubled when full.
 _ROOM = 16
 
@@ -40,10 +43,12 @@ class Ritz:
 class Bidiagonalisation:
     """A V_k = U_k B_k and Aᵀ U_k = V_k B_kᵀ + β_k v_(k+1) e_kᵀ, for each sample, from a given start v_1.
 
-    Every new vector is orthogonalised twice against all before it, so V and U stay orthonormal to rounding, no
-    copies of converged values appear, and B_k is upper bidiagonal with α on and β above the diagonal.
+    Every new vector is orthogonalised against all before it, and again where little of it was left, so V and U stay
+    orthonormal to rounding, no copies of converged values appear, and B_k is upper bidiagonal with α on and β above the
+    diagonal.
 
-    Reference: G. Golub and C. Van Loan, Matrix Computations (4th edition, 2013), section 10.4.
+    Reference: G. Golub and C. Van Loan, Matrix Computations (4th edition, 2013), section 10.4; J. Daniel et al.,
+    Reorthogonalization and stable algorithms for updating the Gram-Schmidt QR factorization (Math. Comp. 30, 1976).
 
     Args:
         operator: A, at least as many rows m as columns n.
@@ -119,11 +124,15 @@ class Bidiagonalisation:
     def _orthonormal(self, vectors: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
         """What of ``vectors`` stands upright on the basis, of norm 1, and its norm; zero where it is rounding."""
         before = room[:, : self.steps]
+        norms = vectors.norm(dim=1)
         for _ in range(2):
+            whole = norms
             vectors = vectors - torch.einsum(
                 "bkn,bk->bn", before, torch.einsum("bkn,bn->bk", before, vectors)
             )
-        norms = vectors.norm(dim=1)
+            norms = vectors.norm(dim=1)
+            if bool((norms >= _ENOUGH * whole).all()):
+                break
         norms = torch.where(norms > 10 * self.operator.eps * self._scale, norms, 0.0)
         safe = torch.where(norms > 0, norms, 1.0)
         return torch.where(norms[:, None] > 0, vectors / safe[:, None], 0.0), norms

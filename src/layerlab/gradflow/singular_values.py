@@ -76,7 +76,7 @@ class Extremes:
 def extreme_singular_values(
     operator: LinearMap,
     *,
-    smallest: bool = True,
+    smallest: bool | Literal["bound"] = True,
     method: Method = "auto",
     tolerance: float | None = None,
     budget: int = 200,
@@ -96,7 +96,7 @@ def extreme_singular_values(
 
     Args:
         operator: B matrices (m, n).
-        smallest: whether σ_min is sought too.
+        smallest: whether σ_min is sought too; "bound" for what is found of it by the time that σ_max has converged.
         method: "dense" or "lanczos" to insist on one.
         tolerance: of the residual, relative to the value; by default √eps of the operator's dtype.
         budget: products, those that measure the residuals included; 200 hold 2·100 vectors (B, m + n) in memory.
@@ -127,7 +127,7 @@ def extreme_singular_values(
         return Extremes(
             largest, _exact(values[:, -1], rounding, tolerance) if smallest else None, "dense", size
         )
-    return _lanczos(counted, smallest, tolerance, budget, _generator(seed))
+    return _lanczos(counted, bool(smallest), smallest is True, tolerance, budget, _generator(seed))
 
 
 def leading_singular_values(
@@ -275,7 +275,12 @@ def spectral_density(
 
 
 def _lanczos(
-    counted: Counted, smallest: bool, tolerance: float, budget: int, generator: torch.Generator
+    counted: Counted,
+    smallest: bool,
+    wait: bool,
+    tolerance: float,
+    budget: int,
+    generator: torch.Generator,
 ) -> Extremes:
     lanczos = Bidiagonalisation(counted, _start(counted, generator))
     kept = 4 if smallest else 2  # products that measure the residuals
@@ -289,7 +294,7 @@ def _lanczos(
         bottom = ritz.at(torch.full_like(ritz.first, lanczos.steps - 1))
         zero = _zero(counted, top[0])
         if over or (
-            _small(top, tolerance, zero).all() and (not smallest or _small(bottom, tolerance, zero).all())
+            _small(top, tolerance, zero).all() and (not wait or _small(bottom, tolerance, zero).all())
         ):
             break
     # With θ the value found, λ_max ≤ θ² + ε(λ_max − λ_min) ≤ θ² + ελ_max, and λ_min ≥ θ² − ελ_max.

@@ -78,22 +78,28 @@ class Trace:
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
 
+    def passes(self, start: Point, stop: Point) -> bool:
+        """Whether there is a derivative of the value at ``stop`` by the one at ``start``."""
+        x, y = self.tensors(start), self.tensor(stop)
+        if not y.requires_grad:
+            return False
+        grads = torch.autograd.grad(y, x, torch.zeros_like(y), retain_graph=True, allow_unused=True)
+        return any(grad is not None for grad in grads)
+
     def check_path(self, start: Point, stop: Point) -> None:
         """Whether y at ``stop`` can be differentiated by x at ``start``.
 
         Raises:
             UserError: it does not depend on x.
         """
-        x, y = self.tensors(start), self.tensor(stop)
-        if not y.requires_grad:
+        if not self.tensor(stop).requires_grad:
             raise UserError(
                 f"the value at {stop} is not differentiable: it was computed without a record (torch.no_grad, "
                 "detach, numpy or integers)"
             )
         if start == stop:
             raise UserError(f"the path from {start} to {stop} is empty")
-        grads = torch.autograd.grad(y, x, torch.zeros_like(y), retain_graph=True, allow_unused=True)
-        if all(grad is None for grad in grads):
+        if not self.passes(start, stop):
             raise UserError(
                 f"the value at {stop} does not depend on the one at {start}; is it before it, or detached?"
             )
