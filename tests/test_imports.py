@@ -82,7 +82,12 @@ GRADFLOW_RANKS = (
     ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
     ("gains",),
     ("bounds",),
-    ("jacobian",),
+    ("jacobian", "path"),
+    ("measurement",),
+    ("layer_profile",),
+    ("verdict",),
+    ("gradients",),
+    ("profile",),
     ("theorems",),
 )
 ORDERS = {

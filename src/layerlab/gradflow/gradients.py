@@ -1,0 +1,176 @@
+"""Gradients on their way back through a model, layer by layer: what the verdict is made of, without singular values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from layerlab.errors import UserError
+from layerlab.gradflow.activations import Activation
+from layerlab.gradflow.activations import look as look_at_activation
+from layerlab.gradflow.evaluation import Call, Choice
+from layerlab.gradflow.flow import Flow, Operation, Seen, record
+from layerlab.gradflow.gains import Gain, gain
+from layerlab.gradflow.layer_profile import GradientLayer, Part
+from layerlab.gradflow.measurement import Map, backward, loss_cotangent, operators, random_cotangents
+from layerlab.gradflow.path import Step, steps
+from layerlab.gradflow.trace import Trace, by_memory
+from layerlab.gradflow.verdict import Verdict, judge
+
+Values = NDArray[np.float64]
+
+_PROBES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model ready to be measured: its way from the input to the output, and the Jacobians along it.
+
+    Attributes:
+        model: the module or function.
+        flow: of its values.
+        way: the steps.
+        trace: the recorded pass.
+        factors: the Jacobian of each step.
+        separate: whether samples do not mix.
+    """
+
+    model: Callable[..., Any]
+    flow: Flow
+    way: tuple[Step, ...]
+    trace: Trace
+    factors: list[Map]
+    separate: bool
+
+
+def opened(
+    model: Callable[..., Any],
+    inputs: Any,
+    *,
+    wrt: Choice | Sequence[Choice] = None,
+    output: Choice = None,
+    layers: Sequence[str] = (),
+    seed: int = 0,
+) -> Opened:
+    """Two forward passes: one that shows the way, one that records it. Arguments as in `gradient_verdict`."""
+    call = Call.of(model, inputs, wrt, output, seed)
+    flow = _recorded(call)
+    way = steps(flow, model, layers)
+    if not way:
+        raise UserError(_no_way(flow))
+    trace = Trace(call, [point for step in way for point in (step.start, step.stop)])
+    factors, separate = operators(trace, way)
+    return Opened(model, flow, way, trace, factors, separate)
+
+
+def gradient_layers(
+    found: Opened, loss: Callable[[Tensor], Tensor] | None, seed: int
+) -> tuple[tuple[GradientLayer, ...], Values]:
+    """Each layer with its gradients, and (B) log ‖∂loss/∂output‖.
+
+    Args:
+        found: the opened model.
+        loss: of the output; None for random directions.
+        seed: of these.
+    """
+    trace, way = found.trace, found.way
+    y = trace.tensor(way[-1].stop)
+    cotangents = [loss_cotangent(y, loss)] if loss else random_cotangents(y, _PROBES, seed)
+    back = backward(trace, way, found.factors, found.model, cotangents)
+    bottlenecks = set(found.flow.bottlenecks())
+    layers = []
+    for index, step in enumerate(way):
+        notes = [cast(_Note, operation.note).activation for operation in step.operations]
+        layers.append(
+            GradientLayer(
+                name=step.name,
+                kind=step.kind,
+                module=step.module,
+                start=str(step.start),
+                stop=str(step.stop),
+                shape=tuple(trace.tensor(step.stop).shape),
+                gradient=back.gradients[index],
+                weights=back.weights[index],
+                activations=tuple(note for note in notes if note is not None),
+                parts=tuple(_parts(step)),
+                designed=sum(_averaging(o) for o in step.operations if bottlenecks >= {*o.reads, o.writes}),
+                attached=found.factors[index].attached,
+            )
+        )
+    return tuple(layers), back.gradients[-1]
+
+
+def gradient_verdict(
+    model: Callable[..., Any],
+    inputs: Any,
+    *,
+    loss: Callable[[Tensor], Tensor] | None = None,
+    wrt: Choice | Sequence[Choice] = None,
+    output: Choice = None,
+    layers: Sequence[str] = (),
+    seed: int = 0,
+) -> Verdict:
+    """The verdict of `layerlab.gradflow.profile.profile` alone, at the cost of a few backward passes.
+
+    Args and errors are those of `profile`.
+
+    >>> import torch
+    >>> gradient_verdict(torch.nn.Linear(3, 3), torch.ones(2, 3)).kind
+    'healthy'
+    """
+    with by_memory():
+        found = opened(model, inputs, wrt=wrt, output=output, layers=layers, seed=seed)
+        measured, output_gradient = gradient_layers(found, loss, seed)
+    return judge(measured, output_gradient)
+
+
+@dataclass(frozen=True, eq=False)
+class _Note:
+    """What is kept of an operation."""
+
+    gain: Gain
+    activation: Activation | None
+
+
+def _recorded(call: Call) -> Flow:
+    def look(seen: Seen) -> Callable[[Any], _Note]:
+        after_gain, after_activation = gain(seen), look_at_activation(seen)
+        return lambda result: _Note(
+            after_gain(result), None if after_activation is None else after_activation(result)
+        )
+
+    flow = record(call, look)
+    if flow.not_finite is not None:
+        raise UserError(f"NaN or Inf first appears in {flow.not_finite}; look at its input and weights")
+    return flow
+
+
+def _no_way(flow: Flow) -> str:
+    if flow.connected:
+        return "the output is the input: there is no layer between them"
+    return "the output does not depend on the input; is it computed from a constant or from a copy outside of torch?"
+
+
+def gain_of(operation: Operation) -> Gain:
+    return cast(_Note, operation.note).gain
+
+
+def _parts(step: Step) -> Iterator[Part]:
+    for operation in step.operations:
+        known = gain_of(operation)
+        if known.scope != "unknown" and (factors := known.factors()):
+            yield Part(operation.module, operation.name.split("::")[-1].rstrip("_"), max(factors))
+
+
+def _averaging(operation: Operation) -> float:
+    """log of the factor by which an average shrinks gradients: 1/√n, for an average of n."""
+    name = operation.name.split("::")[-1]
+    if name != "mean" and "avg_pool" not in name:
+        return 0.0
+    return sum(math.log(factor) for factor in gain_of(operation).factors() if factor > 0)
