@@ -82,7 +82,7 @@ GRADFLOW_RANKS = (
     ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
     ("gains",),
     ("bounds",),
-    ("jacobian", "path"),
+    ("jacobian", "recurrent", "path"),
     ("measurement",),
     ("layer_profile",),
     ("verdict",),
