@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.gradflow.activations import Activation
@@ -20,6 +20,7 @@ from layerlab.gradflow.gains import Gain, gain
 from layerlab.gradflow.layer_profile import GradientLayer, Part
 from layerlab.gradflow.measurement import Map, backward, loss_cotangent, operators, random_cotangents
 from layerlab.gradflow.path import Step, steps
+from layerlab.gradflow.recurrent import ThroughTime, through_time
 from layerlab.gradflow.trace import Trace, by_memory
 from layerlab.gradflow.verdict import Verdict, judge
 
@@ -127,7 +128,18 @@ def gradient_verdict(
     with by_memory():
         found = opened(model, inputs, wrt=wrt, output=output, layers=layers, seed=seed)
         measured, output_gradient = gradient_layers(found, loss, seed)
-    return judge(measured, output_gradient)
+    over_time = recurrence(model, inputs, seed)
+    return judge(measured, output_gradient, () if over_time is None else over_time.layers)
+
+
+def recurrence(
+    model: Callable[..., Any], inputs: Any, seed: int, progress: Callable[[float, str], None] | None = None
+) -> ThroughTime | None:
+    """Jacobians through time of the recurrent layers that the model has; None where it has none."""
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    if not isinstance(model, nn.Module) or not any(isinstance(module, kinds) for module in model.modules()):
+        return None
+    return through_time(model, inputs, seed=seed, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +177,9 @@ def _parts(step: Step) -> Iterator[Part]:
     for operation in step.operations:
         known = gain_of(operation)
         if known.scope != "unknown" and (factors := known.factors()):
-            yield Part(operation.module, operation.name.split("::")[-1].rstrip("_"), max(factors))
+            yield Part(
+                operation.module, operation.name.split("::")[-1].rstrip("_"), max(factors), known.scope
+            )
 
 
 def _averaging(operation: Operation) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlab.gradflow.activations import Activation
+from layerlab.gradflow.arguments import Scope
 from layerlab.gradflow.bounds import Bound
 from layerlab.gradflow.measurement import Ends
 
@@ -24,11 +25,13 @@ class Part:
         module: in which it is.
         operation: its name.
         factor: the largest, by theorem or at these inputs.
+        scope: "any input" or "these inputs".
     """
 
     module: str
     operation: str
     factor: float
+    scope: Scope
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

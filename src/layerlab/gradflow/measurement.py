@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from layerlab.errors import UserError
 from layerlab.gradflow.chain import Product
 from layerlab.gradflow.jacobian import JacobianOperator, between
 from layerlab.gradflow.lanczos import Bidiagonalisation
@@ -18,6 +19,7 @@ from layerlab.gradflow.linear_maps import Counted, LinearMap, dense
 from layerlab.gradflow.path import Step
 from layerlab.gradflow.singular_values import DENSE_UP_TO, extreme_singular_values
 from layerlab.gradflow.trace import Trace
+from layerlab.lab.subjects import user_code
 
 Values = NDArray[np.float64]
 
@@ -328,10 +330,20 @@ def random_cotangents(y: Tensor, count: int, seed: int) -> list[Tensor]:
 
 
 def loss_cotangent(y: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """The gradient of ``loss(y)`` by y."""
+    """The gradient of ``loss(y)`` by y.
+
+    Raises:
+        UserError: the loss raises, or gives no finite number that depends on y.
+    """
     leaf = y.detach().requires_grad_()
-    with torch.enable_grad():
-        (grad,) = torch.autograd.grad(loss(leaf), leaf)
+    with torch.enable_grad(), user_code("the loss raised"):
+        value = loss(leaf)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"expected the loss to give one number that depends on the output, got {got}")
+    if not bool(torch.isfinite(value).all()):
+        raise UserError(f"the loss of this output is {value.item()}")
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
     return grad
 
 

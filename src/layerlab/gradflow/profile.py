@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.gradflow.bounds import bound
 from layerlab.gradflow.evaluation import Choice
-from layerlab.gradflow.gradients import gain_of, gradient_layers, opened
+from layerlab.gradflow.gradients import gain_of, gradient_layers, opened, recurrence
 from layerlab.gradflow.layer_profile import LayerProfile, listed
 from layerlab.gradflow.measurement import product_ends, step_ends
+from layerlab.gradflow.recurrent import ThroughTime
 from layerlab.gradflow.trace import by_memory
 from layerlab.gradflow.verdict import Verdict, judge
 
@@ -38,7 +39,7 @@ TOLERANCE = 1e-2
 """Relative residual at which a σ_max counts as found where it is searched for; small layers are exact."""
 
 # Shares of the work at which its parts begin.
-_GRADIENTS, _LAYERS, _PRODUCTS = 0.05, 0.1, 0.4
+_GRADIENTS, _TIME, _LAYERS, _PRODUCTS = 0.05, 0.1, 0.2, 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class Profile:
         separate: whether samples do not mix.
         output_gradient: (B), log ‖∂loss/∂output‖.
         cotangent: "loss" or "random".
+        through_time: Jacobians of the recurrent layers' states; None where there are none.
         verdict: healthy, vanishing or exploding, where and why.
         notes: what is missing or not converged, and why.
         seconds: that it took.
@@ -63,6 +65,7 @@ class Profile:
     separate: bool
     output_gradient: Values
     cotangent: str
+    through_time: ThroughTime | None
     verdict: Verdict
     notes: tuple[str, ...]
     seconds: float
@@ -74,6 +77,7 @@ class Profile:
             "samples": self.samples,
             "separate": self.separate,
             "cotangent": self.cotangent,
+            "through_time": None if self.through_time is None else self.through_time.to_dict(),
             "verdict": self.verdict.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
             "log_output_gradient": listed(self.output_gradient),
@@ -128,6 +132,10 @@ def profile(
         found = opened(model, inputs, wrt=wrt, output=output, layers=layers, seed=seed)
         tell(_GRADIENTS, "gradients")
         gradients, output_gradient = gradient_layers(found, loss, seed)
+        tell(_TIME, "through time")
+        over_time = recurrence(
+            model, inputs, seed, lambda share, text: tell(_TIME + (_LAYERS - _TIME) * share, text)
+        )
         ends = []
         for index, (layer, factor) in enumerate(zip(gradients, found.factors, strict=True)):
             tell(_LAYERS + (_PRODUCTS - _LAYERS) * index / len(gradients), layer.name)
@@ -160,7 +168,8 @@ def profile(
         separate=found.separate,
         output_gradient=output_gradient,
         cotangent="loss" if loss else "random",
-        verdict=judge(measured, output_gradient),
+        through_time=over_time,
+        verdict=judge(measured, output_gradient, () if over_time is None else over_time.layers),
         notes=tuple(_notes(measured, found.separate, tolerance)),
         seconds=time.monotonic() - began,
     )

@@ -11,6 +11,7 @@ the other half; docs/gradients.md has the figures.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlab.gradflow.activations import Activation
-from layerlab.gradflow.layer_profile import GradientLayer, finite
+from layerlab.gradflow.layer_profile import GradientLayer, Part, finite
+from layerlab.gradflow.recurrent import LayerTime
 
 Values = NDArray[np.float64]
 Kind = Literal["healthy", "vanishing", "exploding"]
@@ -54,6 +56,11 @@ _RECTIFIERS = {"relu", "relu6", "threshold", "leaky_relu", "prelu", "rrelu"}
 
 # In a branch beside which the signal goes on, next to nothing may be left before it is a fault.
 _BRANCH_SATURATED, _BRANCH_DEAD = 0.9, 0.9
+
+# A recurrent layer may lose much between its ends, as long as its state remembers; it has lost its memory when a
+# hundredth of the gradient is left after this share of the sequence. Fewer steps than _STEPS tell nothing.
+_REMEMBERED, _STEPS = 0.1, 10
+_RECURRENT = re.compile(r"\b(RNN|LSTM|GRU)(Cell)?\b")
 
 # log of the factor of a layer with weights, below which small weights are to blame rather than the missing skip.
 _SMALL = math.log(0.3)
@@ -94,29 +101,38 @@ class Verdict:
         }
 
 
-def judge(layers: Sequence[GradientLayer], output_gradient: Values) -> Verdict:
+def judge(
+    layers: Sequence[GradientLayer], output_gradient: Values, recurrent: Sequence[LayerTime] = ()
+) -> Verdict:
     """The verdict on layers measured from the input to the output.
 
     Args:
         layers: in order.
         output_gradient: (B), log ‖∂loss/∂output‖.
+        recurrent: Jacobians through time of the recurrent layers among them.
     """
     size = np.array([_mean(layer.gradient) for layer in layers] + [_mean(output_gradient)])
     designed = np.array([layer.designed for layer in layers])
     with np.errstate(invalid="ignore"):
         factors = size[:-1] - size[1:] - designed
     factors[np.isneginf(size[1:])] = 0.0  # in front of a layer that lets nothing pass, nothing is known
+    factors = _with_normalisation(layers, factors)
     # What is left of the output's gradient in front of each layer.
     left = np.cumsum(factors[::-1])[::-1]
     if (cut := _cut(layers)) is not None:
         return cut
-    worst, best = int(factors.argmin()), int(factors.argmax())
-    if left.min() < VANISHED or factors[worst] < LOST:
+    if (found := _through_time(recurrent)) is not None:
+        return found
+    alone = np.array(
+        [0.0 if _RECURRENT.search(layer.kind) else f for layer, f in zip(layers, factors, strict=True)]
+    )
+    worst, best = int(alone.argmin()), int(factors.argmax())
+    if left.min() < VANISHED or alone[worst] < LOST:
         return _vanishing(layers, factors, left, worst)
     if left.max() > EXPLODED or factors[best] > BLOWN_UP:
         return _exploding(layers, factors, left, best)
-    if (found := _branch_fault(layers)) is not None:
-        return found
+    if (stopped := _branch_fault(layers)) is not None:
+        return stopped
     return Verdict("healthy", None, None, None, _healthy(left), float(left[0]))
 
 
@@ -134,6 +150,47 @@ def _cut(layers: Sequence[GradientLayer]) -> Verdict | None:
         f"no gradient passes {_named(layer)}{upto} (detach, no_grad or integers): nothing before it learns"
     )
     return Verdict("vanishing", layer.name, layer.module, "detached", sentence, -math.inf)
+
+
+def _with_normalisation(layers: Sequence[GradientLayer], factors: Values) -> Values:
+    """Factors with what a normalisation makes up for put to the layer before it.
+
+    It divides by the size of what it gets, whatever that is, and multiplies the gradient by the inverse: after a layer
+    that shrinks values that much has been lost there, and at the input there is nothing to make up for.
+    """
+    settled = factors.copy()
+    for i, layer in enumerate(layers):
+        if factors[i] > 0 and layer.parts and all(_normalises(part) for part in layer.parts):
+            settled[i] = 0.0
+            if i:
+                settled[i - 1] += factors[i]
+    return settled
+
+
+def _normalises(part: Part) -> bool:
+    return "norm" in part.operation and part.scope == "these inputs"
+
+
+def _through_time(recurrent: Sequence[LayerTime]) -> Verdict | None:
+    """The first recurrent layer whose state forgets at once, or explodes."""
+    for layer in recurrent:
+        last = layer.steps - 1
+        lag = layer.vanishing.first
+        if float(layer.median.max()) > EXPLODED:
+            size = _times(float(layer.median.max()))
+            sentence = f"in {layer.label} the gradient grows through time, up to {size} over {last} steps"
+            return Verdict(
+                "exploding", layer.name, layer.name, "recurrent norm", sentence, float(layer.median.max())
+            )
+        if last >= _STEPS and lag is not None and lag <= _REMEMBERED * last:
+            sentence = (
+                f"in {layer.label} {_percent(math.log(layer.threshold))} of the gradient is left after {lag} of {last}"
+                " steps: the state forgets"
+            )
+            return Verdict(
+                "vanishing", layer.name, layer.name, "recurrent norm", sentence, float(layer.median[-1])
+            )
+    return None
 
 
 def _vanishing(layers: Sequence[GradientLayer], factors: Values, left: Values, worst: int) -> Verdict:
@@ -270,7 +327,8 @@ def _percent(log: float) -> str:
 
 
 def _times(log: float) -> str:
-    return f"{math.exp(min(log, 700.0)):,.3g} times"
+    value = math.exp(min(log, 700.0))
+    return f"{value:,.0f} times" if 100 <= value < 1e6 else f"{value:.3g} times"
 
 
 def _mean(logs: Values) -> float:
