@@ -49,7 +49,7 @@ def convolution_norm(
         circular: whether the input repeats itself, instead of zeros.
         outputs: sizes of the output, where circular.
 
-    >>> box = torch.ones(1, 1, 3) / 3
+    >>> box = torch.ones(1, 1, 2) / 2
     >>> convolution_norm(box, [8], stride=[1], padding=[1], dilation=[1], circular=True, outputs=[8])
     (1.0, True)
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerlab.gradflow import (
     rules_attention,
@@ -18,6 +18,7 @@ from layerlab.gradflow import (
     rules_shape,
 )
 from layerlab.gradflow.arguments import Arguments, Combine, Law, Rule, Scope, copies_in_view, schema_of
+from layerlab.gradflow.convolution_norm import convolution_norm
 from layerlab.gradflow.flow import Seen
 from layerlab.gradflow.nested import leaves
 
@@ -105,6 +106,53 @@ def gain(seen: Seen) -> Callable[[Any], Gain]:
         return Gain(factors, found.combine, found.scope, found.reason, apart)
 
     return after
+
+
+def module_gain(module: nn.Module, input_shape: Sequence[int]) -> Gain | None:
+    """What is known of a module as a whole and better than its operations tell; None where they tell as much.
+
+    - A convolution with circular padding: exact where its output is as large as its input, or one stride-th of it
+      (`layerlab.gradflow.convolution_norm.convolution_norm`). Torch pads by copying, which doubles the bound in
+      each dimension.
+    - Softsign and tanhshrink, which torch computes from quotients and differences: slope at most 1.
+
+    Args:
+        module: without the modules inside it.
+        input_shape: of what enters it, batch included.
+
+    >>> layer = nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", bias=False)
+    >>> _ = nn.init.constant_(layer.weight, 0.5)
+    >>> found = module_gain(layer, (1, 1, 8))
+    >>> found.factors(), found.reason
+    ((1.5,), 'circular convolution: spectral norm, exact')
+    """
+    if isinstance(module, (nn.Softsign, nn.Tanhshrink)):
+        return Gain(lambda: (1.0,), "sum", "any input", f"{type(module).__name__}: slope at most 1")
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or module.padding_mode != "circular":
+        return None
+    dims = module.weight.ndim - 2
+    size = tuple(input_shape)[-dims:]
+    # Torch keeps what is padded last dimension first, both sides in turn.
+    sides = module._reversed_padding_repeated_twice[::-1]
+    behind, front = sides[::2], sides[1::2]
+    outputs = [
+        (n + before + after - d * (k - 1) - 1) // s + 1
+        for n, before, after, d, k, s in zip(
+            size, front, behind, module.dilation, module.kernel_size, module.stride, strict=True
+        )
+    ]
+    value, exact = convolution_norm(
+        module.weight,
+        size,
+        stride=module.stride,
+        padding=front,
+        dilation=module.dilation,
+        groups=module.groups,
+        circular=True,
+        outputs=outputs,
+    )
+    kind = "exact" if exact else "bound"
+    return Gain(lambda: (value,), "sum", "any input", f"circular convolution: spectral norm, {kind}")
 
 
 def _rule(name: str) -> Rule:
