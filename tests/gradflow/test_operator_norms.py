@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerlab.gradflow import operator_norms
 from layerlab.gradflow.arguments import copies_in_view
-from layerlab.gradflow.operator_norms import gram_norms, largest_norm, matrix_norm, norms_above, sparse_norm
+from layerlab.gradflow.operator_norms import gram_norms, largest_norm, matrix_norm, sparse_norm
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -50,8 +50,6 @@ def test_batches() -> None:
     exact = torch.linalg.matrix_norm(matrices, 2)
     assert torch.allclose(gram_norms(matrices), exact, rtol=1e-12)
     assert largest_norm(matrices) == pytest.approx(float(exact.max()), rel=1e-12)
-    above = norms_above(matrices) / exact
-    assert bool((above >= 1).all() and (above <= 4**0.125).all())
 
 
 def test_large_batches_are_bounded() -> None:

@@ -49,7 +49,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("cost", ["exact", "formed", "traces"])
+@pytest.mark.parametrize("cost", ["exact", "frobenius", "traces"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("size", [0.3, 1.0, 3.0])
 def test_no_jacobian_exceeds_its_bound(
@@ -58,7 +58,7 @@ def test_no_jacobian_exceeds_its_bound(
     if cost != "exact":
         monkeypatch.setattr(rules_attention, "_EXACT", 0.0)
     if cost == "traces":
-        monkeypatch.setattr(rules_attention, "_FORMED", 0.0)
+        monkeypatch.setattr(rules_attention, "_FROBENIUS", 0.0)
     q, k, v = (size * draw(2, 2, n, 3, seed=seed) + seed for seed, n in enumerate((4, 5, 5)))
     for function, x in (
         (lambda q: F.scaled_dot_product_attention(q, k, v, **settings), q),
@@ -116,16 +116,16 @@ def test_it_grows_with_the_inputs() -> None:
 
 
 def test_the_three_costs_agree_on_one_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With d = e = 1 a covariance is a number, met exactly where it is formed."""
+    """With d = e = 1 and k = v a covariance is a variance: all three are exact but for the guard against rounding."""
     q, k = draw(4, 1), draw(5, 1, seed=1)
     exact = attention_gain(q, k, k, 1.0)
     monkeypatch.setattr(rules_attention, "_EXACT", 0.0)
-    formed = attention_gain(q, k, k, 1.0)
-    monkeypatch.setattr(rules_attention, "_FORMED", 0.0)
+    frobenius = attention_gain(q, k, k, 1.0)
+    monkeypatch.setattr(rules_attention, "_FROBENIUS", 0.0)
     traces = attention_gain(q, k, k, 1.0)
     for name in ("query", "key", "value", "score"):
-        values = [getattr(found, name) for found in (exact, formed, traces)]
-        assert values == pytest.approx([values[0]] * 3, rel=1e-9)
+        values = [getattr(found, name) for found in (exact, frobenius, traces)]
+        assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
@@ -155,3 +155,23 @@ def test_attention_on_a_graph(p: float, slope: float, size: float) -> None:
         assert found.scope == "these inputs"
         assert jacobian_norm(function, z) <= found.value * (1 + 1e-9)
         assert math.isfinite(found.value)
+
+
+def test_cheaper_bounds_are_weaker_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(5):
+        q, k, v = (draw(n, 3, seed=3 * seed + i) for i, n in enumerate((4, 6, 6)))
+        found = [attention_gain(q, k, v, 1.0).query]
+        with monkeypatch.context() as patch:
+            patch.setattr(rules_attention, "_EXACT", 0.0)
+            found.append(attention_gain(q, k, v, 1.0).query)
+            patch.setattr(rules_attention, "_FROBENIUS", 0.0)
+            found.append(attention_gain(q, k, v, 1.0).query)
+        assert found == sorted(found)
+        assert found[1] <= 3**0.5 * found[0] * (1 + 1e-6)
+
+
+def test_one_key_taken_alone_leaves_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_attention, "_EXACT", 0.0)
+    q, k = 1e6 * draw(4, 3), draw(5, 3, seed=1)
+    found = attention_gain(q, k, k, 1.0)
+    assert 0 < found.query < 1e-4

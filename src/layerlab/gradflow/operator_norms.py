@@ -128,14 +128,3 @@ def sparse_norm(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int,
         # A positive part keeps every entry above 0, as the theorem wants it.
         vector = back / back.max() + 1e-9
     return best**0.5
-
-
-def norms_above(matrices: Tensor) -> Tensor:
-    """Upper bounds of ‖A‖₂ of each of the matrices (..., m, n), by products alone.
-
-    ‖A‖₂ ≤ ‖(AAᵀ)²‖_F^¼ ≤ n^⅛ ‖A‖₂ with n the shorter side.
-    """
-    if matrices.shape[-2] > matrices.shape[-1]:
-        matrices = matrices.mH
-    gram = matrices @ matrices.mH
-    return (gram @ gram).norm(dim=(-2, -1)) ** 0.25

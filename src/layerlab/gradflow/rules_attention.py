@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from layerlab.gradflow.arguments import Arguments, Factor, Law, Rule, numbers, repeats
-from layerlab.gradflow.operator_norms import gram_norms, largest_norm, norms_above
+from layerlab.gradflow.operator_norms import gram_norms, largest_norm
 
-_EXACT = 2e7  # operations for one head's covariances, exact norms and all
-_FORMED = 2e9  # to form the covariances at all
+_EXACT = 2e8  # operations for the covariances of all heads
+_FROBENIUS = 2e10  # and for their Frobenius norms alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class AttentionGain:
 
 
 def attention_gain(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None
+    query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None, *, heads: int = 1
 ) -> AttentionGain:
     """Norms of the derivatives of attention O = P V, P = softmax(c QKᵀ + M), from above, at these Q, K, V.
 
@@ -48,9 +48,9 @@ def attention_gain(
     - M: max_i a_i.
 
     None of these is bounded over all inputs: self-attention is not globally Lipschitz (H. Kim, G. Papamakarios and
-    A. Mnih, The Lipschitz constant of self-attention, ICML 2021). Where forming the covariances is too dear,
-    ‖Cov_i‖₂² is at most the product of the traces of the covariances of v and of k under p_i, and a_i at most a
-    Frobenius norm.
+    A. Mnih, The Lipschitz constant of self-attention, ICML 2021). Where spectral norms are too dear, Frobenius norms
+    take their place; and where those are too dear, ‖Cov_i‖_F² is at most the product of the traces of the covariances
+    of v and of k under p_i.
 
     Args:
         query: (t, d).
@@ -58,6 +58,7 @@ def attention_gain(
         value: (s, e).
         scale: c.
         mask: M, (t, s), added; or whether to look, boolean.
+        heads: how many there are, that share the time.
     """
     query, key, value = (t.detach().double() for t in (query, key, value))
     scores = scale * query @ key.mT
@@ -68,28 +69,47 @@ def attention_gain(
     # Covariances do not see a shift, but rounding does.
     key, value = key - key.mean(0), value - value.mean(0)
     out = weights @ value
-    cost = 2.0 * weights.numel() * value.shape[1] * max(key.shape[1], value.shape[1])
-    if cost <= _FORMED:
-        norms = gram_norms if cost <= _EXACT else norms_above
+    wide = 2.0 * heads * weights.numel() * value.shape[1] * max(key.shape[1], value.shape[1])
+    if wide <= _EXACT:
         pulls = weights[:, :, None] * (value - out[:, None])
-        covariance, lever = norms(pulls.mT @ key), norms(pulls)
+        covariance, lever = gram_norms(pulls.mT @ key), gram_norms(pulls)
     else:
-        length = value.square().sum(1)
-        spread = (weights @ length - out.square().sum(1)).clamp_min(0.0)
-        mean = weights @ key
-        reach = (weights @ key.square().sum(1) - mean.square().sum(1)).clamp_min(0.0)
-        covariance = (spread * reach).sqrt()
-        squares = weights.square()
+        length, squares = value.square().sum(1), weights.square()
         pulled = (
             squares @ length - 2 * (out * (squares @ value)).sum(1) + out.square().sum(1) * squares.sum(1)
         )
-        lever = pulled.clamp_min(0.0).sqrt()
+        lever = _root(pulled, squares @ length)
+        if 6.0 * heads * weights.numel() * len(key) <= _FROBENIUS:
+            covariance = _frobenius(weights, key @ key.mT, value @ value.mT)
+        else:
+            most = weights @ length, weights @ key.square().sum(1)
+            means = out, weights @ key
+            spreads = [
+                _root(total - mean.square().sum(1), total) for total, mean in zip(most, means, strict=True)
+            ]
+            covariance = spreads[0] * spreads[1]
     return AttentionGain(
         query=abs(scale) * float(covariance.max()),
         key=abs(scale) * largest_norm(lever[:, None] * query),
         value=largest_norm(weights),
         score=float(lever.max()),
     )
+
+
+def _frobenius(weights: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """‖Cov_i‖_F for each row p of the weights, from the Gram matrices K and V of keys and values.
+
+    ‖Cov‖_F² = Σ_jl p_j p_l ⟨v_j − o, v_l − o⟩ ⟨k_j, k_l⟩ = pᵀ(V∘K)p − 2 pᵀ(Vp ∘ Kp) + pᵀVp pᵀKp.
+    """
+    by_keys, by_values = weights @ keys, weights @ values
+    both = ((weights @ (keys * values)) * weights).sum(1)
+    ends = (by_keys * weights).sum(1) * (by_values * weights).sum(1)
+    return _root(both - 2 * (by_keys * by_values * weights).sum(1) + ends, both.abs() + ends.abs())
+
+
+def _root(difference: Tensor, terms: Tensor) -> Tensor:
+    """√ of a difference of such terms, with what rounding may have taken from it."""
+    return (difference.clamp_min(0.0) + 1e-13 * terms).sqrt()
 
 
 def _attention(a: Arguments) -> Law | None:
@@ -111,6 +131,7 @@ def _attention(a: Arguments) -> Law | None:
             value[b, h // shared],
             scale,
             causal if full is None else full[b, h] if full.dtype == torch.bool else numbers(full[b, h]),
+            heads=batch * heads,
         )
         for b in range(batch)
         for h in range(heads)
