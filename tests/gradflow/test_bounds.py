@@ -34,10 +34,10 @@ def test_bounds_hold_between_bottlenecks_of_every_architecture(name: str, train:
     call = Call.of(model, x, 0 if name in ("gcn", "gat") else None, None, 0)
     flow = record(call, gain)
     assert [o.name for o in flow.operations if o.note.scope == "unknown"] == []
-    points = {place.value: place.point for place in reversed(flow.places) if place.whole}
+    points = {place.value: place.point for place in reversed(flow.places) if place.complete}
     points |= {flow.source: INPUT, flow.sink: OUTPUT}
     cuts = [value for value in flow.bottlenecks() if value in points]
-    assert len(cuts) == len(flow.bottlenecks()) or name in ("rnn", "lstm", "gru", "vit", "gcn", "gat")
+    assert len(cuts) >= 4 or name in ("rnn", "lstm", "gru")
     trace = Trace(call, [points[value] for value in cuts])
     for start, stop in itertools.pairwise(cuts):
         jacobian = between(trace, points[start], points[stop], batch_dim=None)

@@ -235,6 +235,7 @@ SHARP: dict[str, tuple[Function, tuple[int, ...]]] = {
     "float": (lambda x: x.float().double(), (3, 4)),
     "dropout": (lambda x: F.dropout(x, 0.5, True), (3, 4)),
     "squeezed in place": (lambda x: (2 * x).t_(), (3, 4)),
+    "random": (lambda x: x + (2 * x).normal_(), (3, 4)),
     "constant": (lambda x: torch.zeros_like(x) + x[:1], (3, 4)),
     "jump": (lambda x: torch.sign(x) + x, (3, 4)),
     "mask of its own": (lambda x: torch.where(x > 0, 2 * x, SOME), (3, 4)),

@@ -109,13 +109,7 @@ def module_bound(flow: Flow, call: ModuleCall, gain_of: Callable[[Operation], Ga
     """
     if call.enters is None or call.leaves is None:
         return None
-    prefix = f"{call.module}." if call.module else ""
-    inside = [
-        operation
-        for operation in flow.operations
-        if call.enters < operation.writes <= call.leaves
-        and (operation.module == call.module or operation.module.startswith(prefix))
-    ]
+    inside = [operation for operation in flow.operations if call.first < operation.writes <= call.last]
     if call.leaves != call.enters and not any(o.writes == call.leaves for o in inside):
         return None
     return bound(inside, call.enters, gain_of, stop=call.leaves)

@@ -126,7 +126,7 @@ def _prelu(a: Arguments) -> Law:
 
 def _rrelu(a: Arguments) -> Law:
     slope = max(1.0, abs(float(a["lower"])), abs(float(a["upper"])))
-    return Law({"self": slope, "noise": 0.0}, "RReLU: slope at most max(1, |α|)")
+    return Law({"self": slope}, "RReLU: slope at most max(1, |α|)")
 
 
 def _glu(a: Arguments) -> Law:
