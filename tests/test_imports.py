@@ -74,13 +74,13 @@ GRAPH_RANKS = (
     ("attention_report", "inspection", "inspection_page"),
 )
 GRADFLOW_RANKS = (
-    ("jacobi", "linear_maps", "nested", "points"),
-    ("block_krylov", "evaluation", "lanczos"),
+    ("jacobi", "linear_maps", "monitor_record", "nested", "points", "ways"),
+    ("block_krylov", "evaluation", "lanczos", "monitor_page"),
     ("flow", "singular_values", "trace"),
     ("activations", "chain", "operator_norms", "products"),
-    ("arguments", "convolution_norm"),
+    ("arguments", "convolution_norm", "watch"),
     ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
-    ("gains",),
+    ("gains", "monitor"),
     ("bounds",),
     ("jacobian", "recurrent", "path"),
     ("measurement",),
