@@ -104,6 +104,21 @@ def test_an_exception_leaves_no_hook_and_no_snapshot() -> None:
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
 
 
+def test_what_a_watched_step_takes_more_than_others_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(monitoring, "perf_counter", clock)
+    model = mlp()
+    monitor = Monitor(model, every=30)
+    for slow in (0.0, 0.0, 1e-9, 1e3):  # the first of each 30 steps takes so much more
+        for step in range(30):
+            with monitor.step():
+                clock.now += 1.0 + (slow if step == 0 else 0)
+                model(torch.ones(2, 4)).sum().backward()
+    own = [s["seconds"] for s in monitor.record.snapshots]
+    # Never less than what was clocked, and a hiccup counts at most as much again.
+    assert monitor.overhead["seconds"] == pytest.approx(sum(own) + own[-1])
+
+
 @pytest.mark.parametrize("within", [False, True])
 def test_the_optimisers_step_is_measured(within: bool) -> None:
     model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1, bias=False))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal
@@ -42,6 +44,7 @@ are those over all samples, the shares means, ``dead`` the least; the gradient o
 _AIM = 0.8 * SHARE
 _MOST = 400
 _SAVE_SECONDS = 60.0
+_RECENT = 20
 
 
 class Monitor:
@@ -129,6 +132,8 @@ class Monitor:
         self._seconds = self._saved = 0.0
         self._begun: float | None = None
         self._until = 0.0  # what comes after the training is not part of it
+        self._step_begun: float | None = None
+        self._plain: deque[float] = deque(maxlen=_RECENT)
         self._spent_before = self.record.overhead["seconds"]
         self._trained_before = self.record.overhead["training"]
 
@@ -149,6 +154,7 @@ class Monitor:
         self._until = now = perf_counter()
         if self._begun is None:
             self._begun = now
+        self._step_begun = now
         self._release()
         if self._measure is not None and self._next % self._probe_every == 0:
             self._run_probe()
@@ -164,6 +170,9 @@ class Monitor:
         self.record.steps = self._next
         self._until = perf_counter()
         if self._watch is None:
+            if self._step_begun is not None:
+                self._plain.append(self._until - self._step_begun)
+                self._step_begun = None
             return
         watch, self._watch = self._watch, None
         watch.finish()
@@ -183,7 +192,7 @@ class Monitor:
         if self._every == "auto" and len(self.record.snapshots) >= _MOST:
             self._gap = self.record.thin()
         self._until = perf_counter()
-        self._spend(watch.seconds + self._until - begun, watched=True)
+        self._spend(self._extra(watch.seconds + self._until - begun), watched=True)
         if self._out is not None and perf_counter() - self._saved > _SAVE_SECONDS:
             self.save(self._out)
 
@@ -238,6 +247,16 @@ class Monitor:
         begun = now if self._begun is None else self._begun
         trained = now - begun - self._seconds
         return self._seconds + self._cost <= _AIM * trained
+
+    def _extra(self, own: float) -> float:
+        """What the watched step took more than others: also the calls into Python that no clock of ours sees.
+
+        Never less than what was clocked, nor more than that could cause: the rest is noise.
+        """
+        if self._step_begun is None or len(self._plain) < _RECENT // 2:
+            return own
+        more = self._until - self._step_begun - median(self._plain)
+        return min(max(own, more), 2 * own)
 
     def _spend(self, seconds: float, watched: bool = False) -> None:
         self._seconds += seconds
