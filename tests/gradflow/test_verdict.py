@@ -16,7 +16,7 @@ from layerlab.gradflow.gradients import gradient_verdict
 from layerlab.gradflow.layer_profile import GradientLayer, Part
 from layerlab.gradflow.verdict import Verdict, judge
 
-from .zoo import PRACTICE_FAULTS, PRACTICE_HEALTHY
+from .zoo import EXAM_FAULTS, EXAM_HEALTHY, PRACTICE_FAULTS, PRACTICE_HEALTHY
 from .zoo_case import Case
 
 
@@ -31,12 +31,22 @@ def named(case: Case) -> tuple[str, str | None, bool]:
     return found.kind, found.cause, not case.where or found.module in case.where
 
 
+# Thresholds were chosen on the practice half. The exam was run once, when they stood: 19 of 20 faults named with cause
+# and place, no alarm on 20 healthy models. The one missed makes gradients grow 317 times, in two layers.
+MISSED = {"generator_mean_one": ("healthy", None, False)}
+
+
+@pytest.mark.parametrize("case", EXAM_FAULTS, ids=lambda case: case.name)
+def test_the_exam_comes_out_as_it_did(case: Case) -> None:
+    assert named(case) == MISSED.get(case.name, (case.verdict, case.fault, True))
+
+
 @pytest.mark.parametrize("case", PRACTICE_FAULTS, ids=lambda case: case.name)
 def test_a_planted_fault_is_found_and_its_cause_named(case: Case) -> None:
     assert named(case) == (case.verdict, case.fault, True)
 
 
-@pytest.mark.parametrize("case", PRACTICE_HEALTHY, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*PRACTICE_HEALTHY, *EXAM_HEALTHY], ids=lambda case: case.name)
 def test_no_alarm_on_a_healthy_model(case: Case) -> None:
     found = gradient_verdict(case.build(), case.inputs())
     assert (found.kind, found.cause, found.layer) == ("healthy", None, None)
