@@ -16,6 +16,7 @@ from layerlab.graph import SparseMatrix
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import neighbourhoods
 from layerlab.graph.task import NodeTask, build_model, parts_for
+from layerlab.lab import optimizing
 
 PEER, PEER_SPARSE = "torch_geometric", "torch_geometric, sparse adjacency"
 WHOLE, FIELD = "layerlab, whole graph", "layerlab, receptive field"
@@ -29,11 +30,18 @@ class Runner:
     module: nn.Module
     loss: Callable[[], Tensor]
     optimizer: torch.optim.Optimizer
+    as_trained: bool = False
+    """Whether `layerlab.lab.training.fit` calls the optimizer, which skips some of its bookkeeping."""
 
     def step(self) -> None:
-        self.optimizer.zero_grad()
-        self.loss().backward()
-        self.optimizer.step()
+        if self.as_trained:
+            optimizing.zero_grad(self.optimizer)
+            self.loss().backward()
+            optimizing.step(self.optimizer)
+        else:
+            self.optimizer.zero_grad()
+            self.loss().backward()
+            self.optimizer.step()
 
 
 class Peer(nn.Module):
@@ -102,7 +110,7 @@ def field(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> 
         torch.manual_seed(0)
         module = task.build()
         (batch,) = task.batches(1)
-        return Runner(FIELD, module, lambda: task.loss(module, batch), task.optimizer(module))
+        return Runner(FIELD, module, lambda: task.loss(module, batch), task.optimizer(module), True)
     module = new_model(workload, kind).to(dtype)
     operator = (
         workload.graph.normalized_adjacency(dtype=dtype)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
+from layerlab.lab import optimizing
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 
@@ -286,11 +287,8 @@ def _epoch(
     started = time.perf_counter()
     model.train()
     losses = []
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in task.batches(epoch):
-        # What optimizer.zero_grad does, without the 30 microseconds of its bookkeeping.
-        for parameter in parameters:
-            parameter.grad = None
+        optimizing.zero_grad(optimizer)
         loss = task.loss(model, batch)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
@@ -298,7 +296,7 @@ def _epoch(
                 f"the training loss became {losses[-1]} in epoch {epoch}; lower the learning rate"
             )
         loss.backward()
-        optimizer.step()
+        optimizing.step(optimizer)
     step_seconds = time.perf_counter() - started
     if not losses:
         raise UserError(f"expected at least one batch in epoch {epoch}, got none; add training data")

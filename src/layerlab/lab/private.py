@@ -1,0 +1,37 @@
+"""The names of torch that are not public, in one place: None where this torch does not have one.
+
+They save time and nothing else. Whoever uses one looks whether it is there, and takes the public way if it is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+
+def find(root: Any, path: str) -> Any:
+    """``root.path``, or None where a part of the dotted path is missing.
+
+    >>> find(torch, "nn.Linear") is torch.nn.Linear, find(torch, "nn.of_another_version")
+    (True, None)
+    """
+    for name in path.split("."):
+        root = getattr(root, name, None)
+    return root
+
+
+# Whether somebody traces or transforms what plain tensors compute.
+dispatch_modes = find(torch, "_C._len_torch_dispatch_stack")
+transforms_active = find(torch, "_C._are_functorch_transforms_active")
+
+# The steps of an optimizer, below its bookkeeping, and the hooks that the bookkeeping would call.
+fused_adam = find(torch, "_fused_adam_")
+add_to_all = find(torch, "_foreach_add_")
+_optimizers = sys.modules[torch.optim.Optimizer.__module__]
+step_hooks = (
+    find(_optimizers, "_global_optimizer_pre_hooks"),
+    find(_optimizers, "_global_optimizer_post_hooks"),
+)
+own_step_hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
