@@ -1,4 +1,4 @@
-"""Cross-entropy against torch's: values, both gradients, extremes, refusals."""
+"""Cross-entropy and accuracy against torch's: values, both gradients, extremes, refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.graph import kernels
-from layerlab.graph.loss import cross_entropy
+from layerlab.graph.loss import cross_entropy, scores
 
 
 def sample(rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -81,3 +81,58 @@ def test_what_does_not_fit_is_refused() -> None:
             cross_entropy(logits, wrong)
     with pytest.raises(UserError, match="at least one row"):
         cross_entropy(logits[:0], labels[:0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [1, 2, 7, 8, 9, 40])
+def test_scores_at_some_rows(classes: int, dtype: torch.dtype) -> None:
+    logits, labels = sample(2500, classes, dtype)
+    for count in (1, 3, 2400):
+        rows = torch.randperm(2500, generator=torch.Generator().manual_seed(count))[:count]
+        loss, accuracy = scores(logits, rows, labels[rows])
+        part = logits.detach()[rows]
+        expected = torch.nn.functional.cross_entropy(part.double(), labels[rows])
+        rounding = {"rtol": 1e-5, "atol": 1e-7} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-14}
+        torch.testing.assert_close(loss, float(expected), **rounding)
+        assert accuracy == float((part.argmax(1) == labels[rows]).double().mean())
+        with kernels.disabled():
+            slow = scores(logits, rows, labels[rows])
+        torch.testing.assert_close(slow, (loss, accuracy), rtol=1e-5, atol=1e-7)
+
+
+def test_the_first_of_equal_logits_is_the_class_and_nan_is_no_hit() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [torch.nan, 1.0, 2.0], [1.0, torch.nan, 3.0]])
+    for labels, hits in (([0, 1, 0, 0], 2), ([1, 2, 2, 1], 0), ([2, 0, 1, 2], 0)):
+        accuracy = scores(logits[:2], torch.arange(2), torch.tensor(labels[:2]))[1]
+        assert accuracy == hits / 2
+        _, accuracy = scores(logits, torch.arange(4), torch.tensor(labels))
+        assert accuracy == hits / 4
+
+
+def test_scores_have_the_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from layerlab.graph.kernels import threads
+
+    monkeypatch.setattr(threads, "SMALL", 0)
+    logits, labels = sample(5000, 7, torch.float32)
+    found = set()
+    for count in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        found.add(scores(logits, torch.arange(5000), labels))
+    assert len(found) == 1
+
+
+def test_scores_refuse_what_does_not_fit() -> None:
+    logits, labels = sample(3, 4, torch.float32)
+    rows = torch.arange(3)
+    for wrong_rows, wrong_labels, match in (
+        (rows, torch.tensor([0, 4, 1]), "0 ... 3, got 4 at position 1"),
+        (torch.tensor([0, 1, 3]), labels, r"rows in 0 ... 2, got"),
+        (torch.tensor([0, -1, 1]), labels, r"rows in 0 ... 2, got"),
+        (rows.int(), labels, "int64 rows"),
+        (rows[:2], labels, "expected logits"),
+        (rows[:0], labels[:0], "at least one row"),
+    ):
+        with pytest.raises(UserError, match=match):
+            scores(logits, wrong_rows, wrong_labels)
+    with kernels.disabled(), pytest.raises(UserError, match=r"rows in 0 ... 2"):
+        scores(logits, torch.tensor([0, -1, 1]), labels)

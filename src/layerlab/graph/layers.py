@@ -263,12 +263,14 @@ class GATConv(nn.Module):
 
 
 class SGConv(nn.Module):
-    r"""Simplified graph convolution, ``out = P^K X W^T + b``: propagation, then one linear layer.
+    r"""Simplified graph convolution, ``out = P^K X W^T + b``: one linear layer and K propagations.
 
     Reference: Wu et al., Simplifying Graph Convolutional Networks, ICML 2019. ``torch.nn.Linear``'s default weights.
 
     Propagation does not depend on the weights, so a training loop calls `precompute` once and passes its result with
     ``graph=None``. Nothing is cached inside the layer: a cache that ignores a new input gives wrong answers silently.
+    With a graph the linear layer comes first, ``P^K (X W^T) + b``: propagating classes costs less than features, which
+    stay sparse.
 
     Args:
         in_features: columns of ``x``.
@@ -278,7 +280,7 @@ class SGConv(nn.Module):
 
     >>> _ = torch.manual_seed(0)
     >>> graph, x, layer = Graph.from_edges([0, 1], [1, 2]), torch.eye(3), SGConv(3, 2, steps=2)
-    >>> torch.equal(layer(x, graph), layer(layer.precompute(x, graph), None))
+    >>> torch.allclose(layer(x, graph), layer(layer.precompute(x, graph), None))
     True
     """
 
@@ -295,12 +297,16 @@ class SGConv(nn.Module):
         _check_features(x, self.linear.in_features)
         return ops.propagate(_operator(graph, x), x, self.steps)
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None) -> Tensor:
-        """With a graph, x are features; with None, x is the result of `precompute`."""
-        if graph is not None:
-            x = self.precompute(x, graph)
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike | None) -> Tensor:
+        """With a graph, or one operator a step, x are features; with None, x is the result of `precompute`."""
         _check_features(x, self.linear.in_features)
-        return ops.linear(x, self.linear.weight, self.linear.bias)
+        weight, bias = self.linear.weight, self.linear.bias
+        operators = [] if graph is None else per_layer(graph, self.steps)
+        first = _operator(operators[0], x) if operators else None
+        out = convolve(x, first, weight, bias if len(operators) < 2 else None)
+        for position, operator in enumerate(operators[1:], 2):
+            out = ops.spmm(_operator(operator, out), out, bias if position == len(operators) else None)
+        return out
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}"

@@ -132,7 +132,8 @@ class SGC(nn.Module):
         """``P^K X``, to be passed to `forward` with ``graph=None``."""
         return self.conv.precompute(x, graph)
 
-    def forward(self, x: Tensor | SparseMatrix, graph: Graph | SparseMatrix | None) -> Tensor:
+    def forward(self, x: Tensor | SparseMatrix, graph: GraphLike | None) -> Tensor:
+        """``graph`` None: x is the result of `precompute`."""
         out: Tensor = self.conv(x, graph)
         return out
 

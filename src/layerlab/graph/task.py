@@ -15,7 +15,7 @@ from layerlab.errors import UserError
 from layerlab.graph import course
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import GraphLike, neighbourhoods
-from layerlab.graph.loss import cross_entropy
+from layerlab.graph.loss import cross_entropy, scores
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.node_data import NodeDataset
 from layerlab.graph.settings import PROTOCOLS, Settings
@@ -128,24 +128,29 @@ class NodeTask:
             )
         # Validation and test may be the same nodes (the course protocol): each is computed once.
         self.evaluated = torch.cat([self.parts["validation"], self.parts["test"]]).unique()
-        self._places = {
-            name: torch.searchsorted(self.evaluated, self.parts[name]) for name in ("validation", "test")
+        self._judged = {
+            name: (torch.searchsorted(self.evaluated, nodes), self.labels[nodes])
+            for name, nodes in self.parts.items()
+            if name != "train" and len(nodes)
         }
+        self._train_labels = self.labels[self.parts["train"]]
         self._reads: dict[str, tuple[Tensor | SparseMatrix, GraphLike | None]] = {}
 
     def build(self) -> nn.Module:
         model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
         for purpose, nodes in (("train", self.parts["train"]), ("evaluate", self.evaluated)):
-            if isinstance(model, SGC):
-                # Propagation does not depend on the weights: once is enough.
+            if isinstance(model, SGC) and purpose == "train":
+                # Propagation does not depend on the weights: once is enough. An evaluation takes less time with its
+                # few classes propagated than with the many entries of propagated features.
                 self._reads[purpose] = (self._propagated(nodes), None)
             elif isinstance(model, MLP):
                 self._reads[purpose] = (self.features.rows(nodes), None)
             else:
                 attends = isinstance(model, (GAT, course.CourseGAT))
                 graph = self.dataset.graph
+                depth = self.settings.steps if isinstance(model, SGC) else self.settings.layers
                 operator = neighbourhoods(graph) if attends else graph.normalized_adjacency()
-                field = receptive_field(operator, nodes, self.settings.layers)
+                field = receptive_field(operator, nodes, depth)
                 self._reads[purpose] = (self.features.rows(field.inputs), field.operators)
         return model
 
@@ -173,7 +178,7 @@ class NodeTask:
         )
 
     def batches(self, epoch: int) -> Iterable[Tensor]:
-        return [self.labels[self.parts["train"]]]
+        return [self._train_labels]
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         return cross_entropy(model(*self._reads["train"]), batch)
@@ -181,13 +186,8 @@ class NodeTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         logits = model(*self._reads["evaluate"])
         metrics = {}
-        for name in ("validation", "test"):
-            nodes = self.parts[name]
-            if len(nodes):
-                part = logits.index_select(0, self._places[name])
-                labels = self.labels[nodes]
-                metrics[f"{name}_loss"] = float(cross_entropy(part, labels))
-                metrics[f"{name}_accuracy"] = int((part.argmax(1) == labels).sum()) / len(labels)
+        for name, (places, labels) in self._judged.items():
+            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = scores(logits, places, labels)
         return metrics
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerlab.graph import attention, ops
+from layerlab.graph import attention, loss, ops
 from layerlab.graph.kernels import jit, products_cpu, threads
 from layerlab.graph.models import GAT, GCN
 from layerlab.graph.sparse import Pattern, SparseMatrix
@@ -69,6 +69,13 @@ def models() -> None:
                 model(x, graph).sum().backward()
 
 
+def losses() -> None:
+    for rows, classes in itertools.product((1, 3, 1030), range(1, 20)):
+        logits, labels = randn(rows, classes), torch.randint(classes, (rows,), generator=generator)
+        loss.cross_entropy(logits, labels).backward()
+        loss.scores(logits, torch.arange(rows).flip(0), labels)
+
+
 def planted() -> None:
     """What must be caught: a column beyond the last row of x, alone and in another thread."""
     crow, x = np.array([0, 1, 2], np.int32), np.ones((5, 3), np.float32)
@@ -106,3 +113,4 @@ if __name__ == "__main__":
     activations()
     coefficients()
     models()
+    losses()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -34,14 +35,11 @@ class _CrossEntropy(torch.autograd.Function):
         total = 0.0
         for of_chunk in sums.tolist():
             if of_chunk < 0:
-                wrong = -1 - int(of_chunk)
-                raise UserError(
-                    f"expected labels in 0 ... {x.shape[1] - 1}, got {int(labels[wrong])} at position {wrong}"
-                )
+                _refuse(x, labels, -1 - int(of_chunk))
             total += of_chunk
         ctx.save_for_backward(logits, labels)
         ctx.gradient = gradient
-        return torch.tensor(total / count, dtype=logits.dtype)
+        return torch.from_numpy(np.array(total / count, x.dtype))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
@@ -53,10 +51,34 @@ class _CrossEntropy(torch.autograd.Function):
             return to_logits, None
         given: NDArray[Any] = ctx.gradient
         # Never the kept one itself: a second backward must find it as it is.
-        return torch.from_numpy(given * array(upstream)), None
+        return torch.from_numpy(given * given.dtype.type(upstream.item())), None
+
+
+def _refuse(x: NDArray[Any], labels: Tensor, place: int) -> NoReturn:
+    raise UserError(
+        f"expected labels in 0 ... {x.shape[1] - 1}, got {int(labels[place])} at position {place}"
+    )
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over rows, for checked arguments that `direct` and `kernels.serve` let through."""
     loss: Tensor = _CrossEntropy.apply(logits, labels)
     return loss
+
+
+def scores(logits: Tensor, rows: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy at some rows, for checked arguments that `kernels.serve` lets through."""
+    x, wanted, given = array(logits), array(rows), array(labels)
+    chunks = -(-len(wanted) // CHUNK)
+    sums, hits = np.empty(chunks), np.empty(chunks, np.int64)
+    parts = threads.even_parts(chunks, 2 * len(wanted) * x.shape[1])
+    threads.run(_cpu().scores, (x, wanted, given, CHUNK, sums, hits), parts)
+    for of_chunk in sums.tolist():
+        if of_chunk < 0:
+            place = -1 - int(of_chunk)
+            if not 0 <= wanted[place] < len(x):
+                raise UserError(
+                    f"expected rows in 0 ... {len(x) - 1}, got {wanted[place]} at position {place}"
+                )
+            _refuse(x, labels, place)
+    return math.fsum(sums) / len(wanted), int(hits.sum()) / len(wanted)

@@ -108,8 +108,7 @@ def parts_of(crow: NDArray[Any], work: int) -> list[int]:
         work: nanoseconds on one thread, roughly.
     """
     rows = len(crow) - 1
-    threads = 1 if work < SMALL else torch.get_num_threads()
-    if threads == 1:
+    if work < SMALL or (threads := torch.get_num_threads()) == 1:
         return [0, rows]
     # An empty row costs something, too: count each row as one entry more.
     shares = (int(crow[-1]) + rows) * np.arange(1, threads) / threads
@@ -120,7 +119,9 @@ def parts_of(crow: NDArray[Any], work: int) -> list[int]:
 
 def even_parts(count: int, work: int, multiple: int = 1) -> list[int]:
     """``0 ... count`` cut evenly, on multiples of ``multiple``; ``work`` as in `parts_of`."""
-    threads = 1 if work < SMALL else torch.get_num_threads()
+    if work < SMALL:
+        return [0, count]
+    threads = torch.get_num_threads()
     pieces = -(-count // multiple)
     return [min(count, pieces * part // threads * multiple) for part in range(threads)] + [count]
 
