@@ -194,6 +194,11 @@ def test_transposing(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("width", [*range(1, 18), 40])
-def test_narrow_products(width: int) -> None:
-    x, weight = randn(5, 11), randn(width, 11, seed=1)
-    torch.testing.assert_close(convolve(x, None, weight), x @ weight.t())
+def test_small_products(width: int) -> None:
+    for rows, depth in ((1, 11), (4, 1), (5, 11), (7, 24)):
+        x, weight = randn(rows, depth).requires_grad_(), randn(width, depth, seed=1).requires_grad_()
+        upstream = randn(rows, width, seed=2)
+        ours, theirs = convolve(x, None, weight), x @ weight.t()
+        torch.testing.assert_close(ours, theirs)
+        found = torch.autograd.grad(ours, (x, weight), upstream)
+        torch.testing.assert_close(found, torch.autograd.grad(theirs, (x, weight), upstream))

@@ -345,6 +345,11 @@ def new_seed() -> Tensor:
     return torch.randint(2**63 - 1, (1,))
 
 
+def new_seeds(count: int) -> list[int]:
+    """What so many calls of `new_seed` would draw, in one."""
+    return torch.randint(2**63 - 1, (count,)).tolist() if count else []
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Inverted dropout: each number is kept with probability 1 - p and divided by it, or set to 0.
 

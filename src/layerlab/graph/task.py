@@ -16,6 +16,7 @@ from layerlab.graph import course
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import GraphLike, neighbourhoods
 from layerlab.graph.loss import cross_entropy, scores
+from layerlab.graph.model_loss import ModelLoss
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.node_data import NodeDataset
 from layerlab.graph.settings import PROTOCOLS, Settings
@@ -152,6 +153,7 @@ class NodeTask:
                 operator = neighbourhoods(graph) if attends else graph.normalized_adjacency()
                 field = receptive_field(operator, nodes, depth)
                 self._reads[purpose] = (self.features.rows(field.inputs), field.operators)
+        self._loss = ModelLoss(model, *self._reads["train"])
         return model
 
     def _propagated(self, nodes: Tensor) -> Tensor | SparseMatrix:
@@ -181,6 +183,8 @@ class NodeTask:
         return [self._train_labels]
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        if model is self._loss.model:
+            return self._loss(batch)
         return cross_entropy(model(*self._reads["train"]), batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -26,12 +26,19 @@ def find(root: Any, path: str) -> Any:
 dispatch_modes = find(torch, "_C._len_torch_dispatch_stack")
 transforms_active = find(torch, "_C._are_functorch_transforms_active")
 
-# The steps of an optimizer, below its bookkeeping, and the hooks that the bookkeeping would call.
+# The step of an optimizer, below its bookkeeping, and the hooks that the bookkeeping would call.
 fused_adam = find(torch, "_fused_adam_")
-add_to_all = find(torch, "_foreach_add_")
 _optimizers = sys.modules[torch.optim.Optimizer.__module__]
 step_hooks = (
     find(_optimizers, "_global_optimizer_pre_hooks"),
     find(_optimizers, "_global_optimizer_post_hooks"),
 )
 own_step_hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+
+# Who listens to the calls of modules.
+_modules = sys.modules[torch.nn.Module.__module__]
+module_hooks = tuple(
+    find(_modules, f"_global_{name}")
+    for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+)
+own_module_hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from layerlab.graph import attention, kernels
-from layerlab.graph.kernels.attention import _slabs
+from layerlab.graph.kernels.attention import slabs_of
 from layerlab.graph.kernels.heads_cpu import _NEAR
 from layerlab.graph.layers import neighbourhoods
 from layerlab.graph.structure import Graph
@@ -68,7 +68,7 @@ def test_slabs_cover_all_columns_evenly_and_stay_small() -> None:
         (0, 0.0, 2),
     ):
         crow = np.concatenate([[0], np.cumsum(rng.poisson(mean, columns))])
-        cuts = _slabs(crow, int(crow[-1]), columns)
+        cuts = slabs_of(crow, columns)
         assert len(cuts) == expected + 1
         assert (cuts[0], cuts[-1]) == (0, columns)
         assert (np.diff(cuts) >= 0).all()

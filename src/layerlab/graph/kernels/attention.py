@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,9 +52,9 @@ def _check_attention(
     )
 
 
-def _vector(vector: Tensor, heads: int) -> NDArray[Any]:
+def vector(of: Tensor, heads: int) -> NDArray[Any]:
     """The vector of every head, one after the other."""
-    return array(vector if vector.shape[0] == heads else vector.expand(heads, -1)).reshape(-1)
+    return array(of if of.shape[0] == heads else of.expand(heads, -1)).reshape(-1)
 
 
 def _bytes(heads: int) -> int:
@@ -62,12 +62,12 @@ def _bytes(heads: int) -> int:
     return heads // 8 + heads % 8
 
 
-def _slabs(crow: NDArray[Any], entries: int, rows: int) -> NDArray[np.int64]:
+def slabs_of(crow: NDArray[Any], rows: int) -> NDArray[np.int64]:
     """Where to cut columns, of as many entries each, into slabs that sum up by themselves what rows receive.
 
     Never so many that these sums take more memory than one number for each entry would. The pattern alone decides.
     """
-    columns = len(crow) - 1
+    columns, entries = len(crow) - 1, int(crow[-1])
     count = min(_MOST_SLABS, max(2, entries // max(1, 2 * rows)))
     # An empty column costs something, too: count each column as one entry more.
     shares = (entries + columns) * np.arange(1, count) // count
@@ -78,6 +78,85 @@ def _total(chunks: NDArray[Any]) -> NDArray[Any]:
     """The sum of the chunks' sums; mostly there is one chunk."""
     total: NDArray[Any] = chunks[0] if len(chunks) == 1 else chunks.sum(0)
     return total
+
+
+class Kept(NamedTuple):
+    """What the forward leaves for the backward."""
+
+    out: NDArray[Any]
+    stats: NDArray[Any]
+    to_entry: NDArray[Any]
+    kept: NDArray[Any]
+
+
+def forward(
+    z: NDArray[Any],
+    target: NDArray[Any],
+    source: NDArray[Any],
+    bias: NDArray[Any] | None,
+    crow: NDArray[Any],
+    col: NDArray[Any],
+    heads: int,
+    longest: int,
+    slope: float,
+    drawn: tuple[Any, Any, Any],
+) -> Kept:
+    """The aggregate of `layerlab.graph.attention.attend`.
+
+    Args:
+        target: ``(heads * F,)``, the vector of every head; source likewise.
+        drawn: seed, threshold and scale, as `operators.law` gives them.
+    """
+    rows, entries, columns, kind = crow.shape[0] - 1, col.shape[0], z.shape[0], z.dtype
+    out, stats = np.empty((rows, z.shape[1]), kind), np.empty((rows, 3, heads), kind)
+    to_entry = np.empty((columns, heads), kind)
+    kept = np.empty((entries if drawn[1] else 0, _bytes(heads)), np.uint8)
+    threads.run(
+        _cpu().node_scores, (z, target, source, stats, to_entry), threads.even_parts(columns, z.size // 4)
+    )
+    arguments = (crow, col, to_entry, z, bias, kind.type(slope), *drawn, longest, stats, kept, out)
+    threads.run(_cpu().attend, arguments, threads.parts_of(crow, entries * z.shape[1] // 2))
+    return Kept(out, stats, to_entry, kept)
+
+
+def backward(
+    gradient: NDArray[Any],
+    z: NDArray[Any],
+    target: NDArray[Any],
+    source: NDArray[Any],
+    bias: NDArray[Any] | None,
+    left: Kept,
+    crow: NDArray[Any],
+    col: NDArray[Any],
+    order: NDArray[Any],
+    cuts: NDArray[Any],
+    slope: float,
+    scale: Any,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The gradients of z, of both vectors ``(2, heads * F)``, and of the bias.
+
+    Args:
+        crow: the pattern transposed; likewise col and order.
+        cuts: what `slabs_of` says of it.
+    """
+    out, stats, to_entry, kept = left
+    (rows, _, heads), (columns, width), entries, kind = stats.shape, z.shape, col.shape[0], z.dtype
+    records = np.empty((rows, 4, heads), kind)
+    bias_sums = np.empty((-(-rows // CHUNK), width), kind)
+    means = (gradient, out, bias, stats, records, bias_sums, CHUNK)
+    threads.run(_backward_cpu().attend_means, means, threads.even_parts(len(bias_sums), gradient.size // 4))
+    slabs, work = len(cuts) - 1, entries * width // 2
+    received, sent = np.empty((slabs, rows, heads), kind), np.empty((columns, heads), kind)
+    to_z = np.empty((columns, width), kind)
+    by_columns = (
+        *(crow, col, order, records, to_entry, z, gradient, kind.type(slope), scale, kept, cuts),
+        *(received, sent, to_z),
+    )
+    threads.run(_backward_cpu().attend_backward, by_columns, threads.even_parts(slabs, work))
+    sums = np.empty((-(-columns // CHUNK), 2, width), kind)
+    vectors = (z, target, source, received, sent, to_z, sums, CHUNK)
+    threads.run(_backward_cpu().attend_vectors, vectors, threads.even_parts(len(sums), z.size // 2))
+    return to_z, _total(sums), _total(bias_sums)
 
 
 def _attention(
@@ -97,29 +176,12 @@ def _attention(
     p: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_pattern(crow, col)
-    rows, entries, columns = crow.shape[0] - 1, col.shape[0], z.shape[0]
-    _check_attention(z, target, source, bias, heads, rows, None)
-    numbers, offsets = array(z), array(crow)
-    out, stats = np.empty((rows, z.shape[1]), numbers.dtype), np.empty((rows, 3, heads), numbers.dtype)
-    to_entry = np.empty((columns, heads), numbers.dtype)
-    kept = np.empty((entries if p else 0, _bytes(heads)), np.uint8)
-    scores = (numbers, _vector(target, heads), _vector(source, heads), stats, to_entry)
-    threads.run(_cpu().node_scores, scores, threads.even_parts(columns, z.numel() // 4))
-    arguments = (
-        offsets,
-        array(col),
-        to_entry,
-        numbers,
-        None if bias is None else array(bias),
-        numbers.dtype.type(slope),
-        *law(seed, p, z.dtype),
-        longest,
-        stats,
-        kept,
-        out,
-    )
-    threads.run(_cpu().attend, arguments, threads.parts_of(offsets, entries * z.shape[1] // 2))
-    return torch.from_numpy(out), torch.from_numpy(stats), torch.from_numpy(to_entry), torch.from_numpy(kept)
+    _check_attention(z, target, source, bias, heads, crow.shape[0] - 1, None)
+    added, drawn = None if bias is None else array(bias), law(seed, p, z.dtype)
+    vectors = vector(target, heads), vector(source, heads)
+    left = forward(array(z), *vectors, added, array(crow), array(col), heads, longest, slope, drawn)
+    out, stats, to_entry, kept = (torch.from_numpy(part) for part in left)
+    return out, stats, to_entry, kept
 
 
 def _attention_fake(
@@ -162,50 +224,28 @@ def _attention_backward(
     p: float,
 ) -> tuple[Tensor, ...]:
     check_pattern(transposed_crow, transposed_col)
-    (rows, _, heads), (columns, width), entries = stats.shape, z.shape, transposed_col.shape[0]
+    (rows, _, heads), columns, entries = stats.shape, len(z), transposed_col.shape[0]
     _check_attention(z, target, source, bias, heads, rows, transposed_crow.shape[0] - 1)
     check_numbers(z, gradient, out, stats, to_entry)
     fits = gradient.shape == out.shape == (rows, z.shape[1]) and stats.shape == (rows, 3, heads)
     fits = fits and to_entry.shape == (columns, heads) and order.shape == transposed_col.shape
     fits = fits and kept.shape == (entries if p else 0, _bytes(heads)) and kept.dtype is torch.uint8
     check(fits, "expected the forward's tensors", gradient, out, stats, to_entry, kept, order)
-    numbers, upstream, offsets = array(z), array(gradient), array(transposed_crow)
-    kind, shift = numbers.dtype, None if bias is None else array(bias)
-    records = np.empty((rows, 4, heads), kind)
-    bias_sums = np.empty((-(-rows // CHUNK), width), kind)
-    means = (upstream, array(out), shift, array(stats), records, bias_sums, CHUNK)
-    threads.run(
-        _backward_cpu().attend_means, means, threads.even_parts(len(bias_sums), gradient.numel() // 4)
+    offsets = array(transposed_crow)
+    to_z, sums, to_bias = backward(
+        *(array(gradient), array(z), vector(target, heads), vector(source, heads)),
+        *(None if bias is None else array(bias), Kept(*(array(t) for t in (out, stats, to_entry, kept)))),
+        *(offsets, array(transposed_col), array(order), slabs_of(offsets, rows)),
+        *(slope, keep_law(p, z.dtype)[1]),
     )
-    cuts, work = _slabs(offsets, entries, rows), entries * width // 2
-    slabs = len(cuts) - 1
-    received, sent = np.empty((slabs, rows, heads), kind), np.empty((columns, heads), kind)
-    to_z = np.empty((columns, width), kind)
-    by_columns = (
-        offsets,
-        array(transposed_col),
-        array(order),
-        records,
-        array(to_entry),
-        numbers,
-        upstream,
-        kind.type(slope),
-        keep_law(p, z.dtype)[1],
-        array(kept),
-        cuts,
-        received,
-        sent,
-        to_z,
-    )
-    threads.run(_backward_cpu().attend_backward, by_columns, threads.even_parts(slabs, work))
-    sums = np.empty((-(-columns // CHUNK), 2, width), kind)
-    vectors = (numbers, _vector(target, heads), _vector(source, heads), received, sent, to_z, sums, CHUNK)
-    threads.run(_backward_cpu().attend_vectors, vectors, threads.even_parts(len(sums), numbers.size // 2))
-    totals = _total(sums).reshape(2, heads, -1)
-    if target.shape[0] == 1:
-        totals = totals.sum(1, keepdims=True)
-    results = (to_z, totals[0], totals[1], _total(bias_sums))
-    return tuple(torch.from_numpy(result) for result in results)
+    totals = of_vectors(sums, heads, target.shape[0])
+    return tuple(torch.from_numpy(result) for result in (to_z, totals[0], totals[1], to_bias))
+
+
+def of_vectors(sums: NDArray[Any], heads: int, vectors: int) -> NDArray[Any]:
+    """``(2, vectors, F)`` from ``(2, heads * F)``: one vector for all heads gets the sum over them."""
+    totals = sums.reshape(2, heads, -1)
+    return totals.sum(1, keepdims=True) if vectors == 1 else totals
 
 
 class _AttentionFunction(torch.autograd.Function):

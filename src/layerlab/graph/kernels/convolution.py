@@ -24,7 +24,7 @@ from layerlab.graph.sparse import Pattern, SparseMatrix
 
 # Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
 _BLOCK = 1 << 18
-# Columns up to which small dense products have a kernel of their own.
+# Columns up to which dense products of small features have a kernel of their own, however many rows there are.
 _NARROW = 16
 
 Single = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
@@ -52,7 +52,7 @@ def _transposed(matrix: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-class _Before:
+class Before:
     """``drop(act(.))`` of flat numbers: which activation, and which random words."""
 
     def __init__(self, activation: int, seed: int, p: float, dtype: torch.dtype) -> None:
@@ -90,18 +90,23 @@ def _block_rows(x: NDArray[Any]) -> int:
     return max(1, _BLOCK // max(1, x.shape[1]))
 
 
+def _small_product(x: NDArray[Any], w: NDArray[Any], work: int) -> NDArray[Any]:
+    """``x w`` without a library, whose threads meet even over a few microseconds of work."""
+    out = np.empty((len(x), w.shape[1]), x.dtype)
+    threads.run(cpu().dense_product, (x, w, out), threads.even_parts(len(x), work))
+    return out
+
+
 def _dense_product(
-    x: NDArray[Any], weight: Tensor, before: _Before
+    x: NDArray[Any], weight: Tensor, before: Before
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """``drop(act(x)) W^T``, and the left factor where it is small enough to be kept."""
     if x.size <= _BLOCK:
         y = before.of(x, 0)
-        if not 1 <= len(weight) <= _NARROW:
+        work = x.size * len(weight) // 8
+        if not 1 <= len(weight) <= _NARROW and work >= threads.SMALL:
             return (torch.from_numpy(y) @ weight.t()).numpy(), y
-        z = np.empty((len(x), len(weight)), x.dtype)
-        parts = threads.even_parts(len(x), x.size * len(weight) // 8)
-        threads.run(cpu().narrow_product, (y, _transposed(array(weight)), z), parts)
-        return z, y
+        return _small_product(y, _transposed(array(weight)), work), y
     z = np.empty((len(x), len(weight)), x.dtype)
     rows, out = _block_rows(x), torch.from_numpy(z)
     for start in range(0, len(x), rows):
@@ -115,23 +120,73 @@ def _dense_backward(
     y: NDArray[Any] | None,
     weight: Tensor,
     to_z: NDArray[Any],
-    before: _Before,
+    before: Before,
     needs_x: bool,
-) -> tuple[Tensor | None, Tensor]:
+) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     to_x = np.empty_like(x) if needs_x else None
+    work = x.size * len(weight) // 8
+    if y is not None and work < threads.SMALL:
+        # Small features are one block, which is there still.
+        to_weight = _small_product(_transposed(to_z), y, work)
+        if to_x is not None:
+            before.backward(_small_product(to_z, array(weight), work), y, 0, to_x)
+        return to_x, to_weight
     rows, given = _block_rows(x), torch.from_numpy(to_z)
-    # Small features are one block, which is there still.
-    to_weight = torch.zeros_like(weight) if y is None else given.t() @ torch.from_numpy(y)
+    sums = torch.zeros_like(weight) if y is None else given.t() @ torch.from_numpy(y)
     for start in range(0, len(x), rows):
         begin, here = start * x.shape[1], slice(start, start + rows)
         if y is None:
             block = before.of(x[here], begin)
-            to_weight.addmm_(given[here].t(), torch.from_numpy(block))
+            sums.addmm_(given[here].t(), torch.from_numpy(block))
         else:
             block = y
         if to_x is not None:
             before.backward((given[here] @ weight).numpy(), block, begin, to_x[here])
-    return None if to_x is None else torch.from_numpy(to_x), to_weight
+    return to_x, sums.numpy()
+
+
+def forward(
+    x: NDArray[Any] | SparseMatrix,
+    operator: SparseMatrix | None,
+    weight: Tensor,
+    bias: NDArray[Any] | None,
+    before: Before,
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """``P (drop(act(x)) W^T) + b``, and what `backward` needs of x after dropout; ``weight`` detached."""
+    own = bias if operator is None else None
+    y: NDArray[Any] | None
+    if isinstance(x, SparseMatrix):
+        y = values = before.of(x.numbers, 0)
+        z = _product(x.pattern, values, _transposed(array(weight)), own)
+    else:
+        z, y = _dense_product(x, weight, before)
+        if own is not None:
+            z += own
+    if operator is not None:
+        z = _product(operator.pattern, operator.numbers, z, bias)
+    return z, y
+
+
+def backward(
+    x: NDArray[Any] | SparseMatrix,
+    y: NDArray[Any] | None,
+    operator: SparseMatrix | None,
+    weight: Tensor,
+    before: Before,
+    given: NDArray[Any],
+    needs_x: bool,
+    needs_bias: bool,
+) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any] | None]:
+    """The gradients of x (dense), the weight and the bias, from that of the result."""
+    to_bias = sum_columns(given) if needs_bias else None
+    if operator is not None:
+        values = array(operator.transposed_values())
+        given = _product(operator.pattern.transposed()[0], values, given)
+    if not isinstance(x, SparseMatrix):
+        return *_dense_backward(x, y, weight, given, before, needs_x), to_bias
+    assert y is not None
+    product = _product(x.pattern.transposed()[0], y, given, order=x.pattern.order)
+    return None, _transposed(product), to_bias
 
 
 class _Convolution(torch.autograd.Function):
@@ -142,25 +197,15 @@ class _Convolution(torch.autograd.Function):
         operator: SparseMatrix | None,
         weight: Tensor,
         bias: Tensor | None,
-        before: _Before,
+        before: Before,
         single: Single,
     ) -> Tensor:
-        added = None if bias is None else array(bias)
-        own = added if operator is None else None
-        y: NDArray[Any] | None
-        if isinstance(x, SparseMatrix):
-            y = values = before.of(x.numbers, 0)
-            z = _product(x.pattern, values, _transposed(array(weight)), own)
-            ctx.save_for_backward(None, weight, bias)
-        else:
-            z, y = _dense_product(array(x), weight.detach(), before)
-            if own is not None:
-                z += own
-            ctx.save_for_backward(x, weight, bias)
-        ctx.sparse = x if isinstance(x, SparseMatrix) else None
+        sparse = isinstance(x, SparseMatrix)
+        numbers = x if isinstance(x, SparseMatrix) else array(x)
+        z, y = forward(numbers, operator, weight.detach(), None if bias is None else array(bias), before)
+        ctx.save_for_backward(None if sparse else x, weight, bias)
+        ctx.sparse = x if sparse else None
         ctx.y, ctx.operator, ctx.before, ctx.single = y, operator, before, single
-        if operator is not None:
-            z = _product(operator.pattern, operator.numbers, z, added)
         return torch.from_numpy(z)
 
     @staticmethod
@@ -168,21 +213,13 @@ class _Convolution(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, x, weight, bias, gradient)
-        to_x = to_bias = None
-        given = array(gradient)
-        if ctx.needs_input_grad[3]:
-            to_bias = torch.from_numpy(sum_columns(given))
-        if ctx.operator is not None:
-            values = array(ctx.operator.transposed_values())
-            given = _product(ctx.operator.pattern.transposed()[0], values, given)
-        if ctx.sparse is None:
-            to_x, to_weight = _dense_backward(
-                array(x), ctx.y, weight.detach(), given, ctx.before, ctx.needs_input_grad[0]
-            )
-        else:
-            pattern = ctx.sparse.pattern
-            product = _product(pattern.transposed()[0], ctx.y, given, order=pattern.order)
-            to_weight = torch.from_numpy(_transposed(product))
+        numbers = ctx.sparse if x is None else array(x)
+        needs_x, _, _, needs_bias, _, _ = ctx.needs_input_grad
+        found = backward(
+            *(numbers, ctx.y, ctx.operator, weight.detach(), ctx.before, array(gradient)),
+            *(needs_x, needs_bias),
+        )
+        to_x, to_weight, to_bias = (None if part is None else torch.from_numpy(part) for part in found)
         return to_x, None, to_weight, to_bias, None, None
 
 
@@ -221,5 +258,5 @@ def convolve(
         p: probability of dropping.
         single: the same by single operators, for double backward.
     """
-    out: Tensor = _Convolution.apply(x, operator, weight, bias, _Before(activation, seed, p, x.dtype), single)
+    out: Tensor = _Convolution.apply(x, operator, weight, bias, Before(activation, seed, p, x.dtype), single)
     return out

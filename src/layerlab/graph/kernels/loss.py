@@ -24,22 +24,30 @@ def _cpu() -> ModuleType:
     return loss_cpu
 
 
+def value_and_gradient(x: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean cross-entropy, without dimensions, and its gradient.
+
+    Raises:
+        UserError: a label is no class.
+    """
+    count, chunks = x.shape[0], -(-x.shape[0] // CHUNK)
+    gradient, sums = np.empty(x.shape, x.dtype), np.empty(chunks)
+    arguments = (x, labels, x.dtype.type(1 / count), CHUNK, sums, gradient)
+    threads.run(_cpu().cross_entropy, arguments, threads.even_parts(chunks, 2 * x.size))
+    total = 0.0
+    for of_chunk in sums.tolist():
+        if of_chunk < 0:
+            _refuse(x, labels, -1 - int(of_chunk))
+        total += of_chunk
+    return np.array(total / count, x.dtype), gradient
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        x = array(logits)
-        count, chunks = x.shape[0], -(-x.shape[0] // CHUNK)
-        gradient, sums = np.empty(x.shape, x.dtype), np.empty(chunks)
-        arguments = (x, array(labels), x.dtype.type(1 / count), CHUNK, sums, gradient)
-        threads.run(_cpu().cross_entropy, arguments, threads.even_parts(chunks, 2 * x.size))
-        total = 0.0
-        for of_chunk in sums.tolist():
-            if of_chunk < 0:
-                _refuse(x, labels, -1 - int(of_chunk))
-            total += of_chunk
+        loss, ctx.gradient = value_and_gradient(array(logits), array(labels))
         ctx.save_for_backward(logits, labels)
-        ctx.gradient = gradient
-        return torch.from_numpy(np.array(total / count, x.dtype))
+        return torch.from_numpy(loss)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
@@ -54,10 +62,8 @@ class _CrossEntropy(torch.autograd.Function):
         return torch.from_numpy(given * given.dtype.type(upstream.item())), None
 
 
-def _refuse(x: NDArray[Any], labels: Tensor, place: int) -> NoReturn:
-    raise UserError(
-        f"expected labels in 0 ... {x.shape[1] - 1}, got {int(labels[place])} at position {place}"
-    )
+def _refuse(x: NDArray[Any], labels: NDArray[Any], place: int) -> NoReturn:
+    raise UserError(f"expected labels in 0 ... {x.shape[1] - 1}, got {labels[place]} at position {place}")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -80,5 +86,5 @@ def scores(logits: Tensor, rows: Tensor, labels: Tensor) -> tuple[float, float]:
                 raise UserError(
                     f"expected rows in 0 ... {len(x) - 1}, got {wanted[place]} at position {place}"
                 )
-            _refuse(x, labels, place)
+            _refuse(x, given, place)
     return math.fsum(sums) / len(wanted), int(hits.sum()) / len(wanted)

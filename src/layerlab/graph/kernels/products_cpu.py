@@ -171,37 +171,59 @@ def transpose(x: Any, out: Any, first: int, last: int) -> None:
 
 
 @inline
-def _narrow(zero: Any, x: Any, w: Any, out: Any, row: Any, offset: Any) -> None:
+def _some_columns(zero: Any, x: Any, w: Any, out: Any, offset: Any, first: Any, last: Any) -> None:
+    """Some columns of the product, four rows at a time: a sum alone would wait for the addition before."""
     depth, width = U(x.shape[1]), U(w.shape[1])
-    total_of = zero
-    for k in range(depth):
-        total_of = add(total_of, multiply(splat(zero, x[row, k]), load(zero, w, k * width + offset)))
-    store(out, row * width + offset, total_of)
+    row = first
+    while row + U(4) <= last:
+        a, b, c, d = zero, zero, zero, zero
+        for k in range(depth):
+            factor = load(zero, w, k * width + offset)
+            a = add(a, multiply(splat(zero, x[row, k]), factor))
+            b = add(b, multiply(splat(zero, x[row + U(1), k]), factor))
+            c = add(c, multiply(splat(zero, x[row + U(2), k]), factor))
+            d = add(d, multiply(splat(zero, x[row + U(3), k]), factor))
+        to = row * width + offset
+        store(out, to, a)
+        store(out, to + width, b)
+        store(out, to + U(2) * width, c)
+        store(out, to + U(3) * width, d)
+        row += U(4)
+    while row < last:
+        a = zero
+        for k in range(depth):
+            a = add(a, multiply(splat(zero, x[row, k]), load(zero, w, k * width + offset)))
+        store(out, row * width + offset, a)
+        row += U(1)
 
 
 @kernel
-def narrow_product(x: Any, w: Any, out: Any, first: int, last: int) -> None:
-    """``out = x w`` for a w of 1 to 16 columns: three times as fast as a library that is made for wide ones."""
-    width = U(w.shape[1])
-    for row in range(U(first), U(last)):
-        if width == U(16):
-            _narrow(zeros(x, 16), x, w, out, row, U(0))
-        elif width >= U(8):
-            _narrow(zeros(x, 8), x, w, out, row, U(0))
-            if width > U(8):
-                _narrow(zeros(x, 8), x, w, out, row, width - U(8))
-        elif width == U(7):
-            _narrow(zeros(x, 7), x, w, out, row, U(0))
-        elif width >= U(4):
-            _narrow(zeros(x, 4), x, w, out, row, U(0))
-            if width > U(4):
-                _narrow(zeros(x, 4), x, w, out, row, width - U(4))
-        elif width == U(3):
-            _narrow(zeros(x, 3), x, w, out, row, U(0))
-        elif width == U(2):
-            _narrow(zeros(x, 2), x, w, out, row, U(0))
-        else:
-            _narrow(zeros(x, 1), x, w, out, row, U(0))
+def dense_product(x: Any, w: Any, out: Any, first: int, last: int) -> None:
+    """``out = x w``: for small products, where a library that is made for large ones loses its time on the way."""
+    width, a, b = U(w.shape[1]), U(first), U(last)
+    f = U(0)
+    while f + U(16) <= width:
+        _some_columns(zeros(x, 16), x, w, out, f, a, b)
+        f += U(16)
+    # Blocks that end with the row may overlap the one before: the same numbers, written twice.
+    rest = width - f
+    if rest >= U(8):
+        _some_columns(zeros(x, 8), x, w, out, f, a, b)
+        rest -= U(8)
+    if rest > U(0) and width >= U(8):
+        _some_columns(zeros(x, 8), x, w, out, width - U(8), a, b)
+    elif rest == U(7):
+        _some_columns(zeros(x, 7), x, w, out, U(0), a, b)
+    elif rest >= U(4):
+        _some_columns(zeros(x, 4), x, w, out, U(0), a, b)
+        if rest > U(4):
+            _some_columns(zeros(x, 4), x, w, out, rest - U(4), a, b)
+    elif rest == U(3):
+        _some_columns(zeros(x, 3), x, w, out, U(0), a, b)
+    elif rest == U(2):
+        _some_columns(zeros(x, 2), x, w, out, U(0), a, b)
+    elif rest == U(1):
+        _some_columns(zeros(x, 1), x, w, out, U(0), a, b)
 
 
 @inline

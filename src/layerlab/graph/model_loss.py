@@ -1,0 +1,170 @@
+"""The loss of a whole model in one step of autograd, wherever that is what layer by layer would compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from layerlab.graph import kernels, ops
+from layerlab.graph.kernels import one_step
+from layerlab.graph.kernels.attention import slabs_of
+from layerlab.graph.kernels.operators import ELU, NONE, RELU
+from layerlab.graph.kernels.registration import direct, plain
+from layerlab.graph.layers import GATConv, GCNConv, GraphLike
+from layerlab.graph.loss import cross_entropy
+from layerlab.graph.models import GAT, GCN, MLP, SGC
+from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.lab import private
+
+_Parts = tuple[list[one_step.Layer], list[Tensor | None]]
+
+
+class ModelLoss:
+    """``cross_entropy(model(x, graph), labels)`` for one model and fixed features.
+
+    A GCN, GAT, SGC or MLP of this package on a CPU goes through `layerlab.graph.kernels.one_step`: same seeds, same
+    numbers, same gradients, a fraction of the calls. Other models, hooks on a module, frozen weights, forward-mode
+    derivatives, tracing and other devices are led layer by layer.
+
+    Args:
+        model: takes ``(x, graph)``.
+        x: ``(m, in)`` features, constant.
+        graph: one operator a layer, or None, as the model takes it.
+
+    >>> from layerlab.graph.models import MLP
+    >>> loss = ModelLoss(MLP(2, 3, 2), torch.eye(2), None)
+    >>> loss(torch.tensor([0, 1])).shape
+    torch.Size([])
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor | SparseMatrix, graph: GraphLike | None) -> None:
+        self.model, self.x, self.graph = model, x, graph
+        self._known = [(vars(module), tuple(module.children())) for module in model.modules()]
+        self._numbers = x.values if isinstance(x, SparseMatrix) else x
+        self._operators = tuple(graph) if isinstance(graph, Sequence) else ()
+        self._cuts: dict[int, Any] = {}
+        self._parts = self._way() if self._constant() else None
+
+    def __call__(self, labels: Tensor) -> Tensor:
+        """The mean cross-entropy; ``labels`` ``(n,)`` int64, n being the rows of the output."""
+        if self._parts is not None and self._unwatched() and plain(labels):
+            layers, parameters = self._parts()
+            if self._fit(layers, parameters, labels):
+                x = self.x if isinstance(self.x, SparseMatrix) else self.x.numpy()
+                drops = sum(1 for layer in layers if layer.p)
+                return one_step.loss_of(layers, x, labels, ops.new_seeds(drops), parameters)
+        return cross_entropy(self.model(self.x, self.graph), labels)
+
+    def _constant(self) -> bool:
+        """Whether features and operators are what kernels take, and nothing is trained in them."""
+        matrices = [m for m in (self.x, *self._operators) if isinstance(m, SparseMatrix)]
+        numbers = [self._numbers, *(m.values for m in matrices)]
+        return (
+            all(isinstance(m, SparseMatrix) and m.pattern.trusted for m in self._operators)
+            and all(m.pattern.trusted for m in matrices)
+            and all(plain(t) and not t.requires_grad and t.dtype is self._numbers.dtype for t in numbers)
+            and kernels.serve(self._numbers)
+            and self._numbers.is_contiguous()
+        )
+
+    def _way(self) -> Callable[[], _Parts] | None:
+        """What gathers layers and parameters of this model, None where it is not one of ours."""
+        kind, depth = type(self.model), len(self._operators)
+        if kind is GCN and depth == len(cast(GCN, self.model).convs):
+            return self._gcn
+        if kind is GAT and depth == len(cast(GAT, self.model).convs):
+            return self._gat
+        if kind is SGC and self.graph is None:
+            return self._sgc
+        return self._mlp if kind is MLP else None
+
+    def _unwatched(self) -> bool:
+        """Whether nobody could tell that the modules are not called, and they are still what they were."""
+        training = self.model.training
+        for own, children in self._known:
+            if (
+                own["training"] is not training
+                or "forward" in own
+                or (*own.get("_modules", {}).values(),) != children
+            ):
+                return False
+            for name in private.own_module_hooks:
+                if own.get(name, True):
+                    return False
+        return not any(hooks is None or hooks for hooks in private.module_hooks)
+
+    def _fit(self, layers: list[one_step.Layer], parameters: list[Tensor | None], labels: Tensor) -> bool:
+        """Whether the parameters are plain and trained, and everything has the right shape."""
+        if not (torch.is_grad_enabled() and direct(self._numbers) and kernels.serve(self._numbers)):
+            return False
+        dtype = self._numbers.dtype
+        for parameter in parameters:
+            if parameter is not None and not (
+                parameter.requires_grad and parameter.dtype is dtype and plain(parameter)
+            ):
+                return False
+        shape: tuple[int, int] | None = (self.x.shape[0], self.x.shape[1])
+        first = 0
+        for layer in layers:
+            own = parameters[first : first + layer.parameters]
+            shape = None if shape is None else layer.shape(*shape, own)
+            first += layer.parameters
+        if shape is None or not all(shape):
+            return False
+        return labels.dtype is torch.int64 and labels.shape == shape[:1]
+
+    def _p(self, p: float) -> float:
+        return ops.probability(p, self.model.training)
+
+    def _gcn(self) -> _Parts:
+        model = cast(GCN, self.model)
+        layers: list[one_step.Layer] = []
+        parameters: list[Tensor | None] = []
+        for position, (conv, operator) in enumerate(zip(model.convs, self._operators, strict=True)):
+            assert isinstance(conv, GCNConv) and isinstance(operator, SparseMatrix)
+            activation = RELU if position else NONE
+            layers.append(one_step.Convolution(operator, activation, self._p(model.dropout)))
+            parameters += [conv.weight, conv.bias]
+        return layers, parameters
+
+    def _gat(self) -> _Parts:
+        model = cast(GAT, self.model)
+        layers: list[one_step.Layer] = []
+        parameters: list[Tensor | None] = []
+        for position, (conv, operator) in enumerate(zip(model.convs, self._operators, strict=True)):
+            assert isinstance(conv, GATConv) and isinstance(operator, SparseMatrix)
+            flat = conv.concat or conv.heads == 1
+            pattern = operator.pattern
+            layers += [
+                one_step.Convolution(None, ELU if position else NONE, self._p(model.dropout)),
+                one_step.Attention(
+                    *(pattern, self._slabs(position, pattern), conv.heads, conv.negative_slope),
+                    self._p(conv.dropout),
+                ),
+            ]
+            parameters += [conv.weight, None, conv.att_target, conv.att_source, conv.bias if flat else None]
+            if not flat:
+                layers.append(one_step.Mean(conv.heads))
+                parameters.append(conv.bias)
+        return layers, parameters
+
+    def _slabs(self, position: int, pattern: Pattern) -> Any:
+        if position not in self._cuts:
+            self._cuts[position] = slabs_of(pattern.transposed()[0].arrays[0], pattern.shape[0])
+        return self._cuts[position]
+
+    def _sgc(self) -> _Parts:
+        linear = cast(SGC, self.model).conv.linear
+        return [one_step.Convolution(None, NONE, 0.0)], [linear.weight, linear.bias]
+
+    def _mlp(self) -> _Parts:
+        model = cast(MLP, self.model)
+        layers: list[one_step.Layer] = []
+        parameters: list[Tensor | None] = []
+        for position, linear in enumerate(cast(Iterable[nn.Linear], model.linears)):
+            layers.append(one_step.Convolution(None, RELU if position else NONE, self._p(model.dropout)))
+            parameters += [linear.weight, linear.bias]
+        return layers, parameters

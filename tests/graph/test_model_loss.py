@@ -1,0 +1,185 @@
+"""A model's loss in one step against layer by layer: the same bits, and layer by layer wherever somebody looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from layerlab.errors import UserError
+from layerlab.graph import kernels
+from layerlab.graph.field import receptive_field
+from layerlab.graph.kernels import one_step, threads
+from layerlab.graph.layers import GraphLike, neighbourhoods
+from layerlab.graph.loss import cross_entropy
+from layerlab.graph.model_loss import ModelLoss
+from layerlab.graph.models import GAT, GCN, MLP, SGC
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.structure import Graph
+from layerlab.lab import private
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "gcn": lambda: GCN(9, 5, 3),
+    "gcn of one layer": lambda: GCN(9, 5, 3, layers=1),
+    "gcn of three layers": lambda: GCN(9, 17, 3, layers=3, dropout=0.0),
+    "gat": lambda: GAT(9, 4, 3, heads=8),
+    "gat, mean of heads": lambda: GAT(9, 3, 4, heads=3, out_heads=2, attention_dropout=0.2),
+    "gat of three layers": lambda: GAT(9, 4, 3, heads=2, layers=3, dropout=0.0),
+    "sgc": lambda: SGC(9, 3),
+    "mlp": lambda: MLP(9, 6, 3),
+}
+LABELS = torch.tensor([0, 1, 2, 2, 0, 1, 1])
+
+
+def problem(
+    name: str, dense: bool, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, Any, GraphLike | None]:
+    torch.manual_seed(1)
+    model = MODELS[name]().to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    ends = torch.randint(40, (2, 90), generator=torch.Generator().manual_seed(2)).numpy()
+    graph = Graph.from_edges(*ends[:, ends[0] != ends[1]], num_nodes=40)
+    numbers = torch.randn(40, 9, dtype=dtype) * (torch.rand(40, 9) < 0.4)
+    nodes = torch.tensor([3, 1, 8, 20, 33, 2, 39])
+    if name in ("sgc", "mlp"):
+        return model, numbers[nodes] if dense else SparseMatrix.from_dense(numbers[nodes]), None
+    operator = neighbourhoods(graph, dtype) if "gat" in name else graph.normalized_adjacency(dtype=dtype)
+    field = receptive_field(operator, nodes, len(model.convs))
+    x = numbers[field.inputs]
+    return model, x if dense else SparseMatrix.from_dense(x), field.operators
+
+
+def results(loss: Callable[[], Tensor], model: nn.Module, seed: int = 5) -> list[Tensor]:
+    torch.manual_seed(seed)
+    model.zero_grad()
+    value = loss()
+    value.backward()
+    drawn = torch.rand(1)  # the generator must have moved alike
+    return [value.detach(), drawn, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_same_bits_as_layer_by_layer(name: str, dense: bool, dtype: torch.dtype) -> None:
+    model, x, graph = problem(name, dense, dtype)
+    whole = ModelLoss(model, x, graph)
+    for training in (True, False):
+        model.train(training)
+        ours = results(lambda: whole(LABELS), model)
+        assert type(whole(LABELS).grad_fn).__name__ == "_OneStepBackward"
+        theirs = results(lambda: cross_entropy(model(x, graph), LABELS), model)
+        assert len(ours) == len(theirs) > 3
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", ["gcn", "gat", "gat, mean of heads", "mlp"])
+def test_gradients_are_those_of_the_plain_operators(name: str) -> None:
+    model, x, graph = problem(name, dense=False, dtype=torch.float64)
+    model.eval()
+    whole = ModelLoss(model, x, graph)
+    ours = results(lambda: 3.0 * whole(LABELS), model)
+    with kernels.disabled():
+        theirs = results(lambda: 3.0 * whole(LABELS), model)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gat"])
+def test_dealt_to_threads_it_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, graph = problem(name, dense=False)
+    whole = ModelLoss(model, x, graph)
+    expected = results(lambda: whole(LABELS), model)
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    found = results(lambda: whole(LABELS), model)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def refuse(*_: Any) -> Tensor:
+    raise AssertionError("one step")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.convs[0].register_forward_hook(lambda *_: None),
+        lambda model: model.register_forward_pre_hook(lambda *_: None),
+        lambda model: model.convs[1].register_full_backward_hook(lambda *_: None),
+        lambda model: setattr(model.convs[0], "forward", model.convs[0].forward),
+        lambda model: model.convs.__setitem__(1, GCN(9, 5, 3).convs[1]),
+        lambda model: model.convs[0].eval(),
+        lambda model: model.convs[0].weight.requires_grad_(False),
+    ],
+)
+def test_whoever_looks_on_sees_layer_by_layer(
+    change: Callable[[nn.Module], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x, graph = problem("gcn", dense=False)
+    whole = ModelLoss(model, x, graph)
+    change(model)
+    expected = results(lambda: cross_entropy(model(x, graph), LABELS), model)
+    monkeypatch.setattr(one_step, "loss_of", refuse)
+    found = results(lambda: whole(LABELS), model)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_other_circumstances_go_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, graph = problem("gcn", dense=True)
+    monkeypatch.setattr(one_step, "loss_of", refuse)
+    whole = ModelLoss(model, x, graph)
+    with torch.no_grad():
+        whole(LABELS)
+    with kernels.disabled():
+        whole(LABELS)
+    with monkeypatch.context() as patch:
+        patch.setattr(private, "module_hooks", (None,))
+        whole(LABELS)
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        whole(LABELS)
+    finally:
+        handle.remove()
+    x.requires_grad_()
+    ModelLoss(model, x, graph)(LABELS).backward()
+    assert x.grad is not None
+
+    class Other(GCN):
+        pass
+
+    ModelLoss(Other(9, 5, 3), x.detach(), graph)(LABELS)
+    ModelLoss(GCN(9, 5, 3), x.detach(), Graph.from_edges([0], [1], num_nodes=len(x)))
+    with pytest.raises(AssertionError, match="one step"):
+        ModelLoss(model, x.detach(), graph)(LABELS)
+
+
+def test_what_does_not_fit_is_refused_as_layer_by_layer() -> None:
+    model, x, graph = problem("gcn", dense=False)
+    whole = ModelLoss(model, x, graph)
+    for labels, match in (
+        (LABELS[:3], "expected logits"),
+        (LABELS.int(), "int64"),
+        (LABELS + 2, r"labels in 0 ... 2, got 3 at position 1"),
+    ):
+        with pytest.raises(UserError, match=match):
+            whole(labels)
+    model.convs[1].weight = nn.Parameter(torch.ones(3, 4))
+    with pytest.raises((UserError, RuntimeError)):
+        whole(LABELS)
+
+
+def test_one_backward_pass_and_no_second_derivative() -> None:
+    model, x, graph = problem("gcn", dense=False)
+    loss = ModelLoss(model, x, graph)(LABELS)
+    with pytest.raises(UserError, match="cross_entropy"):
+        torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+    loss = ModelLoss(model, x, graph)(LABELS)
+    loss.backward(retain_graph=True)
+    with pytest.raises(UserError, match="one backward pass"):
+        loss.backward()
