@@ -130,6 +130,25 @@ def test_tokens_begin_at_the_embedding() -> None:
     assert "aten::embedding" not in [o.name for o in flow.operations]
 
 
+def test_sparse_tensors_are_values_too() -> None:
+    adjacency = torch.eye(5).to_sparse()
+    weight = nn.Parameter(torch.randn(3, 3))
+
+    def model(x: Tensor) -> Tensor:
+        return torch.sparse.mm(adjacency, torch.relu(x)) @ weight
+
+    assert names(flow_of(model, torch.randn(5, 3)))[0] == "relu"
+    assert len(flow_of(model, torch.randn(5, 3)).bottlenecks()) == 4
+
+
+def test_encoder_layers_are_seen_from_within_though_their_weights_are_frozen() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
+    before = torch.backends.mha.get_fastpath_enabled()
+    flow = flow_of(model, torch.randn(2, 5, 8))
+    assert any("scaled_dot_product" in name for name in names(flow))
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
 def test_part_of_a_tensor_is_not_the_whole() -> None:
     class Halves(nn.Module):
         def __init__(self) -> None:

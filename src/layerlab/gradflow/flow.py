@@ -196,6 +196,9 @@ def record(call: Call, look: Look = lambda seen: None) -> Flow:
         return tensors
 
     with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as hooks:
+        # Torch's own fused encoder layers show nothing of what is within.
+        hooks.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         if isinstance(call.model, nn.Module):
             for name, module in call.model.named_modules():
                 if name:
@@ -351,7 +354,9 @@ class _Recorder(TorchDispatchMode):
         passed = _Passed(point, self._values)
         if real:
             passed.value = self._value(real[0])
-            passed.whole = real[0].numel() * real[0].element_size() == real[0].untyped_storage().nbytes()
+            passed.whole = real[0].layout == torch.strided and (
+                real[0].numel() * real[0].element_size() == real[0].untyped_storage().nbytes()
+            )
             passed.shape = tuple(real[0].shape)
             self._passed.append(passed)
         return passed
@@ -367,12 +372,13 @@ class _Recorder(TorchDispatchMode):
         return self._current[key]
 
     def _set(self, tensor: Tensor, value: int) -> None:
-        self._storages.append(tensor.untyped_storage())
+        self._storages.append(tensor.untyped_storage() if tensor.layout == torch.strided else tensor)
         self._current[_key(tensor)] = value
 
 
 def _key(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    """Names the memory of a tensor; a sparse one has several pieces, and is its own."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout == torch.strided else -id(tensor)
 
 
 def _is_view(func: Any) -> bool:
