@@ -69,8 +69,7 @@ def test_long_sequences_against_graded_products(kind: str) -> None:
     assert found.largest.min() < -40 and found.method == "dense"
 
 
-def test_a_state_that_an_lstm_cannot_pass_on_has_no_smallest_value() -> None:
-    """A projection to 3 of 5 units: ∂(h, c)/∂(h, c) is singular only if W is; dead ReLUs are."""
+def test_dead_units_make_the_smallest_value_zero_and_at_last_the_largest() -> None:
     jacobians = jacobians_of("relu", 5, 1, 4, scale=3.0)
     dead = StepJacobians(jacobians.weights, jacobians.slopes * torch.tensor([1.0, 0.0, 1.0, 1.0]).double())
     found = measured(dead, 1)
