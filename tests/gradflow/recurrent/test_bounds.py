@@ -85,6 +85,13 @@ def test_the_theorems_are_nearly_attained(
     assert -1e-12 <= slack <= 0.02, slack
 
 
+def test_the_theorem_of_an_lstm_knows_where_its_cell_starts() -> None:
+    """c_1 = 4 and f = 1/2, so ∂c_2/∂h_1 is the weight itself; 2 of N's 4 entries then are not reached together."""
+    layer = one_step("lstm", 1, 1000.0, [60.0, 0.0, -60.0, 60.0], [0.0, 3.0])
+    assert layer.curves.largest[0, 1] >= math.log(1000.0)
+    assert 0 <= layer.bounds[0].log[0, 1] - layer.curves.largest[0, 1] <= 0.3
+
+
 @pytest.mark.parametrize("kind", ["tanh", "relu", "gru", "lstm"])
 def test_the_bound_at_the_gates_is_attained_by_one_unit(kind: str) -> None:
     """With slopes and weights of one sign every triangle inequality is an equality."""

@@ -123,6 +123,8 @@ def test_columns_that_add_nothing_are_left_out() -> None:
     assert kept is not None and kept.shape == (1, 4, 2) and carried.rows == 2
     np.testing.assert_allclose(float(carried.largest()), 1.0, rtol=1e-12)
     assert carried.narrowed(generator) is None
+    carried = Carried(torch.diag(torch.tensor([1.0, 0.5, 1e-11, 1e-11]).double())[None])
+    assert carried.narrowed(generator) is None
 
 
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm", "projected"])

@@ -31,6 +31,9 @@ def test_initialisations_are_tried_on_a_copy() -> None:
         )
         assert as_is is not None and layer.verdict == "vanishing"
         assert as_is < orthogonal < open_, (as_is, orthogonal, open_)
+        paths = [one.layers[index].carry.log_median for one in found.after.values()]
+        # Biases of 1 against ones of at most 0.9 by default, mostly near 0: sigmoid(1)/sigmoid(0) is e^0.38.
+        assert (paths[1][:, -1] > paths[0][:, -1] + 0.2 * 39).all()
     assert seen == sorted(seen) and seen[-1] == 1.0
     written = found.to_dict()
     json.dumps(written, allow_nan=False)

@@ -66,6 +66,11 @@ def test_a_shared_layer_reads_two_sequences() -> None:
 
     found = through_time(Pair(), {"a": randn(5, 2, 4), "b": randn(7, 2, 4, seed=1)})
     assert [(layer.sequence, layer.steps) for layer in found.layers] == [(0, 5), (1, 7)]
+    silent = Pair()
+    silent.rnn = made("relu", 4, 5)
+    silent.rnn.bias_ih_l0.data -= 100.0
+    # Its end is zero, and zero is where a sequence without a given state starts.
+    assert len(through_time(silent, (randn(5, 2, 4), randn(7, 2, 4)), seed=0).layers) == 2
     [alone] = through_time(Pair().rnn, randn(7, 2, 4, seed=1)).layers
     np.testing.assert_array_equal(found.layers[1].curves.largest, alone.curves.largest)
 
