@@ -87,8 +87,11 @@ GRADFLOW_RANKS = (
     ("measurement",),
     ("layer_profile",),
     ("verdict",),
-    ("gradients",),
-    ("profile",),
+    ("gradients", "weighted"),
+    ("interventions", "profile", "targets"),
+    ("structure_plans", "weight_plans"),
+    ("plans",),
+    ("remedies",),
     ("theorems",),
 )
 ORDERS = {
