@@ -227,7 +227,8 @@ def _train(
             state.history.append(metrics)
             state.step_times.append(step_seconds)
             if improved:
-                best = _copy_weights(model)
+                # Without a monitor the last epoch is kept: that of the model itself.
+                best = _copy_weights(model) if schedule.monitor is not None else best
                 state.best_epoch = state.epoch
             state.seconds += time.perf_counter() - epoch_started
             if on_epoch is not None:
@@ -235,11 +236,12 @@ def _train(
             # Read once: a Ctrl-C between saving and stopping must not stop without having saved.
             stop = interrupted.is_set()
             if checkpoint is not None and (stop or time.monotonic() - saved_at >= every_seconds):
-                save_checkpoint(checkpoint, identity, model, optimizer, best, state)
+                kept = best if schedule.monitor is not None else _copy_weights(model)
+                save_checkpoint(checkpoint, identity, model, optimizer, kept, state)
                 saved_at = time.monotonic()
             if stop:
                 break
-    return best
+    return best if schedule.monitor is not None else _copy_weights(model)
 
 
 @contextmanager

@@ -258,5 +258,10 @@ def convolve(
         p: probability of dropping.
         single: the same by single operators, for double backward.
     """
+    if not torch.is_grad_enabled():
+        numbers = x if isinstance(x, SparseMatrix) else array(x)
+        added = None if bias is None else array(bias)
+        before = Before(activation, seed, p, x.dtype)
+        return torch.from_numpy(forward(numbers, operator, weight.detach(), added, before)[0])
     out: Tensor = _Convolution.apply(x, operator, weight, bias, Before(activation, seed, p, x.dtype), single)
     return out
