@@ -103,7 +103,7 @@ def cora(quick: bool, threads: int) -> dict[str, Any]:
     checks = float64_checks(workload)
     for kind in KINDS:
         say(f"cora: {kind}: accuracies after short trainings")
-        checks[kind]["trained"] = gate.trained(workload, kind, 10 if quick else 60, 0 if quick else 3)
+        checks[kind]["trained"] = gate.trained(workload, kind, 10 if quick else 30, 0 if quick else 3)
     return epochs(workload, 3 if quick else 25, checks, quick)
 
 

@@ -26,7 +26,8 @@ ratio is that of the medians over the blocks, with a 95 per cent bootstrap inter
 the arxiv-sized graph, that interval is their range. torch_geometric has dense features and a list of edges, as its
 users do, with GCN's normalisation cached; "sparse adjacency" is its faster form of GCN, on a CSR matrix normalised
 once. layerlab has sparse features where they are sparse; "receptive field" computes what the training nodes depend on,
-which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients.
+which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients. On Cora
+and PubMed it steps as training does: the model's loss in one step of autograd, Adam without its bookkeeping.
 """
 
 
@@ -215,7 +216,8 @@ def _sgc(part: dict[str, Any]) -> str:
         "layerlab's time is "
         "that of `layerlab graph train cora --model sgc`, an evaluation after every epoch included; "
         "torch_geometric's is "
-        "without any evaluation."
+        "without any evaluation. Features are propagated once, for the training nodes; an evaluation propagates "
+        "classes."
     )
 
 

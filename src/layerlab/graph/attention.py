@@ -8,7 +8,7 @@ from torch import Tensor
 from layerlab.errors import UserError
 from layerlab.graph import kernels, ops
 from layerlab.graph.kernels import attention as operator
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix, expect_tensors
 
 
 def attend(
@@ -54,6 +54,7 @@ def attend(
     """
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
     rows, columns = pattern.shape
+    expect_tensors(z, target, source, bias)
     if z.ndim != 2 or len(z) != columns or rows > columns or z.shape[1] != heads * target.shape[1]:
         raise UserError(
             f"expected z of shape ({columns}, {heads} * {target.shape[1]}) for a {rows} x {columns} pattern, "
@@ -68,6 +69,10 @@ def attend(
                 f"got {t.dtype} on {t.device} beside z of {z.dtype}; bring one to the other with .to()"
             )
     p = ops.probability(p, training)
+    if z.is_meta:
+        # Shapes only.
+        out = z[:rows] + target.sum() + source.sum()
+        return out if bias is None else out + bias
     if not (kernels.serve(z, target, source, bias) and pattern.trusted):
         coefficients = coefficients_of(pattern, z, target, source, heads=heads, negative_slope=negative_slope)
         dropped = ops.dropout(coefficients, p, training)

@@ -11,7 +11,7 @@ from layerlab.graph import kernels, ops
 from layerlab.graph.kernels import convolution as fused
 from layerlab.graph.kernels.operators import ELU, NONE, RELU, activate
 from layerlab.graph.kernels.registration import direct, plain
-from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.sparse import SparseMatrix, expect_tensors
 
 Activation: TypeAlias = Literal["relu", "elu"]
 _CODES: dict[str | None, int] = {None: NONE, "relu": RELU, "elu": ELU}
@@ -51,6 +51,7 @@ def convolve(
     """
     if activation not in _CODES or (activation and isinstance(x, SparseMatrix)):
         raise UserError(f"expected the activation 'relu' or 'elu' of dense numbers, got {activation!r}")
+    expect_tensors(None if isinstance(x, SparseMatrix) else x, weight, bias)
     p = ops.probability(p, training)
     if not _fusible(x, operator, weight, bias):
         if isinstance(x, SparseMatrix) or activation is None:

@@ -9,6 +9,7 @@ from layerlab.errors import UserError
 from layerlab.graph import kernels
 from layerlab.graph.kernels import loss as fused
 from layerlab.graph.kernels.registration import direct
+from layerlab.graph.sparse import expect_tensors
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -30,6 +31,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     >>> round(float(cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 3]))), 4)
     1.3863
     """
+    expect_tensors(logits, labels)
     _check(logits, labels, logits.shape[:1])
     if kernels.serve(logits) and direct(logits) and direct(labels):
         return fused.cross_entropy(logits, labels)
@@ -56,6 +58,7 @@ def scores(logits: Tensor, rows: Tensor, labels: Tensor) -> tuple[float, float]:
     >>> round(loss, 4), accuracy
     (1.3863, 0.5)
     """
+    expect_tensors(logits, rows, labels)
     if rows.ndim != 1 or rows.dtype != torch.int64:
         raise UserError(f"expected a list of int64 rows, got {tuple(rows.shape)} {rows.dtype}")
     _check(logits, labels, rows.shape)

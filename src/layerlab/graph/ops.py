@@ -17,7 +17,7 @@ from layerlab.errors import UserError
 from layerlab.graph import kernels
 from layerlab.graph.kernels import operators
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix, expect_tensors
 
 # Numbers per block of a values gradient: 1/2 MB of float32 stays in the cache and is reused by the allocator, while
 # a whole entries x features tensor is paged in anew at every step.
@@ -96,6 +96,7 @@ def spmm(matrix: SparseMatrix, dense: Tensor, bias: Tensor | None = None) -> Ten
     >>> spmm(m, torch.tensor([[1.0], [5.0]])).tolist()
     [[10.0], [1.0]]
     """
+    expect_tensors(dense, bias)
     if dense.ndim != 2 or dense.shape[0] != matrix.shape[1]:
         raise UserError(
             f"expected a ({matrix.shape[1]}, d) tensor to multiply with {matrix}, got shape {tuple(dense.shape)}"
@@ -136,6 +137,7 @@ def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None)
     Raises:
         UserError: dtypes or devices do not fit.
     """
+    expect_tensors(None if isinstance(x, SparseMatrix) else x, weight, bias)
     if isinstance(x, SparseMatrix):
         return spmm(x, weight.t(), bias)
     casts = not x.is_meta and x.device == weight.device and torch.is_autocast_enabled(x.device.type)
@@ -336,6 +338,7 @@ def probability(p: float, training: bool) -> float:
 
 
 def _check_floating(x: Tensor) -> None:
+    expect_tensors(x)
     if not x.is_floating_point():
         raise UserError(f"expected floating-point numbers, got {x.dtype}; convert them with .float()")
 

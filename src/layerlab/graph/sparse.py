@@ -33,6 +33,13 @@ def _index_dtype(nnz: int, shape: tuple[int, int]) -> torch.dtype:
     return torch.int32 if max(nnz, *shape) <= _INT32_MAX else torch.int64
 
 
+def expect_tensors(*given: object) -> None:
+    """UserError where something that is not None is no tensor, such as a numpy array."""
+    for value in given:
+        if value is not None and not isinstance(value, Tensor):
+            raise UserError(f"expected a tensor, got {type(value).__name__}; convert it with torch.as_tensor")
+
+
 class Pattern:
     """The positions of the non-zeros of a matrix, row by row. Immutable; its derived forms are built once.
 
@@ -221,6 +228,7 @@ class SparseMatrix:
     @classmethod
     def from_dense(cls, matrix: Tensor) -> SparseMatrix:
         """From a two-dimensional tensor; keeps its floating dtype (integers become float32) and device."""
+        expect_tensors(matrix)
         if matrix.ndim != 2:
             raise UserError(f"expected a 2-dimensional tensor, got shape {tuple(matrix.shape)}")
         dtype = matrix.dtype if matrix.is_floating_point() else torch.float32

@@ -25,6 +25,10 @@ def find(root: Any, path: str) -> Any:
 # Whether somebody traces or transforms what plain tensors compute.
 dispatch_modes = find(torch, "_C._len_torch_dispatch_stack")
 transforms_active = find(torch, "_C._are_functorch_transforms_active")
+# In torch.autograd.forward_ad: the level of forward-mode derivatives, -1 outside of all.
+FORWARD_LEVEL = "_current_level"
+# Leads an operator's call past its own autograd kernel.
+below_autograd = find(torch, "_C._AutoDispatchBelowAutograd")
 
 # The step of an optimizer, below its bookkeeping, and the hooks that the bookkeeping would call.
 fused_adam = find(torch, "_fused_adam_")

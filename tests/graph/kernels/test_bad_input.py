@@ -12,6 +12,8 @@ from torch.autograd import forward_ad
 
 from layerlab.errors import UserError
 from layerlab.graph import attention, ops
+from layerlab.graph.convolution import convolve
+from layerlab.graph.loss import cross_entropy, scores
 from layerlab.graph.models import GAT, GCN, SGC
 from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
@@ -230,3 +232,32 @@ def test_long_indices_give_the_bits_of_short_ones(dropped: float) -> None:
         results.append([out.detach(), *gradients, products.values, products.col.long()])
     for short, long in zip(*results, strict=True):
         assert torch.equal(short, long)
+
+
+def test_a_numpy_array_is_no_tensor() -> None:
+    numbers, weight = torch.ones(NODES, WIDTH).numpy(), torch.ones(2, WIDTH)
+    labels = torch.zeros(NODES, dtype=torch.int64)
+    for call in (
+        lambda: ops.spmm(ADJACENCY, numbers),
+        lambda: ops.linear(numbers, weight),
+        lambda: ops.dropout(numbers, 0.5, True),
+        lambda: attention.attend(ADJACENCY, numbers, *VECTORS, heads=HEADS),
+        lambda: attention.attend(
+            ADJACENCY, torch.ones(NODES, WIDTH), VECTORS[0].numpy(), VECTORS[1], heads=HEADS
+        ),
+        lambda: convolve(numbers, ADJACENCY, weight),
+        lambda: convolve(torch.ones(NODES, WIDTH), ADJACENCY, weight.numpy()),
+        lambda: cross_entropy(numbers, labels),
+        lambda: scores(torch.ones(NODES, 2), labels.numpy(), labels),
+        lambda: SparseMatrix.from_dense(numbers),
+    ):
+        with pytest.raises(UserError, match="expected a tensor, got ndarray"):
+            call()
+
+
+@pytest.mark.parametrize("make", [GCN, GAT])
+def test_meta_tensors_have_shapes(make: type[nn.Module]) -> None:
+    model = make(WIDTH, 4, 3).to("meta")
+    out = model(torch.empty(NODES, WIDTH, device="meta"), graph())
+    assert out.is_meta
+    assert out.shape == (NODES, 3)

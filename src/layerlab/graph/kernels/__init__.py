@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from layerlab.lab import private
+
 _enabled = True
 
 
@@ -17,7 +19,13 @@ def serve(*tensors: Tensor | None) -> bool:
 
     Kernels have no forward-mode derivative and would drop a tangent without a word; plain torch refuses it.
     """
-    if not _enabled or forward_ad._current_level >= 0:
+    # Where this torch does not tell its level, only the tensors themselves do.
+    level = getattr(forward_ad, private.FORWARD_LEVEL, None)
+    if not _enabled or (level is not None and level >= 0):
+        return False
+    if level is None and any(
+        t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    ):
         return False
     for t in tensors:
         if t is not None and not (t.is_cpu and (t.dtype is torch.float32 or t.dtype is torch.float64)):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.options import DefaultOptions
 
 from layerlab.graph.kernels.kept import stamp
 
@@ -16,13 +17,25 @@ CHECKED = bool(_settings.BOUNDSCHECK)
 _njit: Any = numba.njit
 
 
+def if_known(option: str, value: Any) -> dict[str, Any]:
+    """An option of numba's that is not public, where this numba has it: without it code is slower, and right.
+
+    >>> if_known("of_another_version", False)
+    {}
+    """
+    return {option: value} if hasattr(DefaultOptions, option) else {}
+
+
+_UNCOUNTED = if_known("_nrt", False)
+
+
 def inline(function: Callable[..., Any]) -> Any:
     """Compile into every caller, without counting references to arrays.
 
     Each array that a function is given would otherwise cost two atomic operations a call, in the innermost loop. Its
     caller holds them; but an inlined function cannot make any.
     """
-    return _njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
+    return _njit(nogil=True, error_model="numpy", forceinline=True, **_UNCOUNTED)(function)
 
 
 def allocating(function: Callable[..., Any]) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from layerlab.lab import private
+
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 _library = torch.library.Library("layerlab", "DEF")
@@ -26,9 +28,16 @@ def direct(tensor: Tensor) -> bool:
     return (
         plain(tensor)
         and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
+        and private.dispatch_modes is not None
+        and private.transforms_active is not None
+        and not private.dispatch_modes()
+        and not private.transforms_active()
     )
+
+
+def _overload(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(getattr(torch.ops.layerlab, name), "default")  # noqa: B009 (of a packet)
+    return found
 
 
 def operator(
@@ -47,7 +56,7 @@ def operator(
     _library.define(schema)
     _library.impl(name, cpu, "CPU")
     torch.library.register_fake(f"layerlab::{name}", fake, lib=_library)
-    overload = getattr(getattr(torch.ops.layerlab, name), "default")  # noqa: B009 (a packet's attribute)
+    overload = _overload(name)
 
     def shortest(*arguments: Any) -> Any:
         if not direct(arguments[0]):
@@ -57,10 +66,20 @@ def operator(
     if function is None:
         return shortest
 
+    numbers_only = None
+    if private.below_autograd is None:
+        # The same without a gradient, as an operator of its own.
+        _library.define(schema.replace(name, f"{name}_numbers", 1))
+        _library.impl(f"{name}_numbers", cpu, "CPU")
+        torch.library.register_fake(f"layerlab::{name}_numbers", fake, lib=_library)
+        numbers_only = _overload(f"{name}_numbers")
+
     def call(*arguments: Any) -> Any:
         if direct(arguments[0]):
             return cpu(*arguments)
-        with torch._C._AutoDispatchBelowAutograd():
+        if numbers_only is not None:
+            return numbers_only(*arguments)
+        with private.below_autograd():
             return overload(*arguments)
 
     def differentiable(*arguments: Any) -> Any:
