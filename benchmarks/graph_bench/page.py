@@ -26,8 +26,8 @@ ratio is that of the medians over the blocks, with a 95 per cent bootstrap inter
 the arxiv-sized graph, that interval is their range. torch_geometric has dense features and a list of edges, as its
 users do, with GCN's normalisation cached; "sparse adjacency" is its faster form of GCN, on a CSR matrix normalised
 once. layerlab has sparse features where they are sparse; "receptive field" computes what the training nodes depend on,
-which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients. On Cora
-and PubMed it steps as training does: the model's loss in one step of autograd, Adam without its bookkeeping.
+which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients. On
+Cora and PubMed it steps as training does: the model's loss in one step of autograd, Adam without its bookkeeping.
 """
 
 

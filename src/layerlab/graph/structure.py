@@ -106,7 +106,7 @@ class Graph:
         Worth it on large graphs with local structure. With 169,343 nodes and 2.3 to 2.5 million entries, one thread:
         a product with 16 columns takes 3.6 ms instead of 32 on a shuffled ring, 22 instead of 32 on a random
         power-law graph; attention, 8 heads of 16, takes 197 ms instead of 663 and 523 instead of 619. Renumbering
-        takes 0.1 to 0.4 s. On random communities, and by falling degree, nothing was gained. Small graphs lie in
+        takes 0.1 to 0.4 s. On random communities, and by falling degree, little was gained. Small graphs lie in
         the cache anyway.
 
         Reference: Cuthill and McKee, Reducing the bandwidth of sparse symmetric matrices, 1969.
