@@ -195,8 +195,8 @@ def test_auto_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
         assert steps[0] == 0 and len(steps) > 25
         gaps = [b - a for a, b in pairwise(steps[1:])]
         if cost > 0.1:  # what it may spend is spent
-            assert monitor.overhead["share"] > 0.7 * SHARE
-            assert max(gaps) <= 2 * cost / (0.8 * SHARE)
+            assert monitor.overhead["share"] > 0.5 * SHARE
+            assert max(gaps) <= 2 * cost / (0.6 * SHARE)
         assert len(steps) <= monitoring._MOST
 
 

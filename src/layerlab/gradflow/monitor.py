@@ -40,8 +40,8 @@ MEASURES: dict[str, str] = {
 """What is measured of a row in a snapshot. Of several forward passes in one step (gradient accumulation) the norms
 are those over all samples, the shares means, ``dead`` the least; the gradient of weights is what has accumulated."""
 
-# "auto" aims lower than it promises: the time of the next watched step is a guess from the last.
-_AIM = 0.8 * SHARE
+# "auto" aims lower than it promises: the time of the next watched step is a guess, and not all of it can be clocked.
+_AIM = 0.6 * SHARE
 _MOST = 400
 _SAVE_SECONDS = 60.0
 _RECENT = 20
