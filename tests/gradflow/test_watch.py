@@ -139,6 +139,35 @@ def test_a_shared_layer_has_a_row_for_each_call_and_several_passes_are_one_batch
                 assert rows[name][measure] == pytest.approx(value, rel=1e-5), (name, measure)
 
 
+def test_backward_passes_through_one_graph_add_their_gradients() -> None:
+    class Sines(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sin() * x.cos()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), Sines(), nn.ReLU())
+    x = torch.randn(4, 3)
+
+    def once() -> None:
+        model(x).sum().backward()
+
+    def often() -> None:
+        y = model(x).sum()
+        for _ in range(3):
+            y.backward(retain_graph=True)
+
+    _, rows = watched(model, once)
+    _, more = watched(model, often)
+    for measure in ("gradient_in", "gradient_out"):
+        assert more["1"][measure] == pytest.approx(math.sqrt(3) * rows["1"][measure], rel=1e-5)
+
+
+def test_a_function_called_in_each_pass_has_one_row() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), Residual())
+    _, rows = watched(model, lambda: [model(torch.ones(2, 3)).sum().backward() for _ in range(3)])
+    assert list(rows) == ["0", "1.fc", "1: relu"]
+
+
 def test_several_activations_of_one_function_have_rows_of_their_own() -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
