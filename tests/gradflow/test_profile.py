@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,39 @@ def test_bad_input_is_refused_with_what_to_do() -> None:
     broken = nn.Linear(4, 2)
     broken.weight.data[0, 0] = float("inf")
     _raises(broken, x, "the parameter weight has entries that are NaN or Inf")
+
+
+def test_a_recurrent_module_alone_is_judged_through_time() -> None:
+    model = nn.LSTM(6, 8, 2, bidirectional=True, batch_first=True)
+    found = profile(model, torch.randn(2, 9, 6), output=0)
+    assert [(layer.name, layer.kind) for layer in found.layers] == [("LSTM", "LSTM")]
+    assert found.through_time is not None
+    assert len(found.through_time.layers) == 4
+    assert found.verdict.kind == "healthy"
+    assert found.to_dict()["through_time"]["layers"][0]["steps"] == 9
+
+
+def test_one_sample_does_not_mix_with_others() -> None:
+    found = profile(nn.Linear(3, 3), torch.randn(1, 3))
+    assert found.separate
+    assert found.notes == ()
+    assert not profile(nn.Linear(3, 2), torch.randn(3)).separate
+
+
+def test_scripted_models_are_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+    _raises(scripted, torch.randn(2, 3), "the model is scripted or traced")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_says_what_it_is_worth(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).to(dtype)
+    found = profile(model, torch.randn(5, 6, dtype=dtype))
+    exact = torch.linalg.matrix_norm(model[0].weight.double(), 2).item()
+    assert found.layers[0].jacobian.largest.max() == pytest.approx(exact, rel=0.02)
+    assert dtype != torch.bfloat16 or any("precision" in note for note in found.notes)
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

@@ -101,6 +101,12 @@ def _sources(found: dict[Path, Tensor], wrt: Choice | Sequence[Choice]) -> tuple
 
 
 def _check_parameters(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(
+                f"{name or 'the model'} is scripted or traced (torch.jit), which cannot be watched; pass the model it "
+                "was made from"
+            )
     for name, tensor in model.named_parameters():
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise UserError(

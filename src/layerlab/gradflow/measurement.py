@@ -110,7 +110,10 @@ def operators(trace: Trace, steps: Sequence[Step]) -> tuple[list[Map], bool]:
     count = {t.shape[0] if t.ndim else 0 for step in steps for t in trace.tensors(step.start)}
     last = trace.tensor(steps[-1].stop)
     count.add(last.shape[0] if last.ndim else 0)
-    if len(count) == 1 and (samples := count.pop()) > 1:
+    samples = count.pop() if len(count) == 1 else 0
+    if samples == 1:
+        return [_operator(trace, step, None) for step in steps], True
+    if samples:
         found = []
         for step in steps:
             found.append(_operator(trace, step, samples))

@@ -113,6 +113,8 @@ def _step(flow: Flow, begins: int, ends: int, start: Point, stop: Point, types: 
     if any(begins in o.reads and o.name.startswith("aten::add") for o in operations[1:]):
         kinds = [kind for kind in kinds if kind != "add"] + ["skip"]
     names = [c.module + (f"#{c.call}" if c.call else "") for c in outer]
+    if not names and (begins, ends) == (flow.source, flow.sink) and "" in types:
+        names = kinds = [type(types[""]).__name__]
     if not names:
         names = [", ".join(kinds) + (f" after {start.module}" if start.module else "")]
     if len(names) > _NAMED:

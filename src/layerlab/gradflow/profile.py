@@ -179,11 +179,16 @@ def _notes(layers: Sequence[LayerProfile], separate: bool, tolerance: float) -> 
     notes = []
     if not separate:
         notes.append(
-            "samples mix (batch norm in train mode, a graph, or one sample): the batch counts as one"
+            "samples mix (batch norm in train mode, a graph) or have no common dimension: the batch counts as one"
         )
-    slow = [layer.name for layer in layers if float(layer.jacobian.largest_error.max()) > tolerance]
-    if slow:
+    rough = [layer for layer in layers if float(layer.jacobian.largest_error.max()) > tolerance]
+    if slow := [layer.name for layer in rough if layer.jacobian.method == "lanczos"]:
         notes.append(f"sigma_max has not converged within the budget in {', '.join(slow[:5])}: lower bounds")
+    if coarse := [layer.name for layer in rough if layer.jacobian.method == "dense"]:
+        worst = max(float(layer.jacobian.largest_error.max()) for layer in rough)
+        notes.append(
+            f"the model's precision leaves sigma_max uncertain by {worst:.0%} in {', '.join(coarse[:5])}"
+        )
     if any(not layer.jacobian.smallest_exact for layer in layers):
         notes.append("sigma_min of layers too large to be formed is an upper bound, marked <=")
     unknown = sorted({layer.bound.reason for layer in layers if layer.bound.scope == "unknown"})
