@@ -147,8 +147,8 @@ def _cut(layers: Sequence[GradientLayer]) -> Verdict | None:
     layer = layers[first]
     upto = f" to {_named(layers[last])}" if last > first else ""
     sentence = (
-        f"no gradient passes {_named(layer)}{upto} (detach, no_grad, integers, or a checkpoint with use_reentrant=True):"
-        " nothing before it is seen to learn"
+        f"no gradient passes {_named(layer)}{upto} (detach, no_grad, integers, or a checkpoint with"
+        " use_reentrant=True): nothing before it is seen to learn"
     )
     return Verdict("vanishing", layer.name, layer.module, "detached", sentence, -math.inf)
 
