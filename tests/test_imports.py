@@ -75,9 +75,18 @@ GRAPH_RANKS = (
     ("attention_report", "inspection", "inspection_page"),
 )
 GRADFLOW_RANKS = (
-    ("jacobi", "linear_maps", "monitor_record", "nested", "points", "ways"),
-    ("block_krylov", "evaluation", "lanczos", "monitor_page"),
-    ("flow", "singular_values", "trace"),
+    ("jacobi", "linear_maps", "monitor_record", "nested", "points", "profile_text", "ways"),
+    (
+        "block_krylov",
+        "evaluation",
+        "input_file",
+        "input_shapes",
+        "lanczos",
+        "losses",
+        "monitor_page",
+        "through_time_page",
+    ),
+    ("example_inputs", "flow", "profile_page", "singular_values", "trace"),
     ("activations", "chain", "operator_norms", "products"),
     ("arguments", "convolution_norm", "watch"),
     ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
@@ -92,6 +101,7 @@ GRADFLOW_RANKS = (
     ("structure_plans", "weight_plans"),
     ("plans",),
     ("remedies",),
+    ("inspection",),
     ("theorems",),
 )
 ORDERS = {

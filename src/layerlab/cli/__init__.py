@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from layerlab.cli import claims, data, graph, reproduce
+from layerlab.cli import claims, data, graph, model, reproduce
 from layerlab.cli.output import fail
 from layerlab.errors import UserError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(graph.app, name="graph")
+app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")
 app.add_typer(claims.app, name="claims")
 app.command(name="reproduce", epilog=reproduce.EPILOG)(reproduce.reproduce)

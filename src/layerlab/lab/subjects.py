@@ -64,6 +64,23 @@ def load(text: str) -> Any:
     return found
 
 
+def beside(text: str, name: str) -> Any:
+    """What stands under ``name`` in the module of a subject that has been loaded; None where nothing does.
+
+    Nothing is executed: an `example_inputs` beside a factory is found, and the caller may call it.
+
+    Args:
+        text: what `load` or `build_module` was given before.
+        name: of a global of that module.
+
+    >>> load("math:pi") == beside("math:pi", "pi"), beside("math:pi", "example_inputs")
+    (True, None)
+    """
+    where, _ = _parts(text)
+    module = sys.modules.get(_name_of_file(Path(where)) if where.endswith(".py") else where)
+    return getattr(module, name, None)
+
+
 def build_module(text: str) -> nn.Module:
     """The `torch.nn.Module` that ``text`` names: what the factory (or class) returns, or the module itself.
 
@@ -167,8 +184,7 @@ def _parts(text: str) -> tuple[str, str]:
 def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError("no such file", file=path)
-    # Not under its own name: `random.py` of the user must not become everybody's `random`.
-    name = f"_layerlab_subject_{path.stem}"
+    name = _name_of_file(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError("cannot be loaded as Python code", file=path)
@@ -182,6 +198,11 @@ def _file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _name_of_file(path: Path) -> str:
+    # Not under its own name: `random.py` of the user must not become everybody's `random`.
+    return f"_layerlab_subject_{path.stem}"
 
 
 def _module(name: str) -> ModuleType:

@@ -24,7 +24,17 @@ from layerlab.errors import UserError
 from layerlab.lab.files import write_atomic
 from layerlab.lab.report.svg import for_page
 
-Verdict = Literal["holds", "refuted", "measured", "violated", "hypotheses unmet", "note"]
+Verdict = Literal[
+    "holds",
+    "refuted",
+    "measured",
+    "violated",
+    "hypotheses unmet",
+    "healthy",
+    "vanishing",
+    "exploding",
+    "note",
+]
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "holds": ("✓", "Holds"),
@@ -32,6 +42,9 @@ VERDICTS: dict[str, tuple[str, str]] = {
     "measured": ("◆", "Measured"),
     "violated": ("!", "Violated"),
     "hypotheses unmet": ("∅", "Hypotheses unmet"),
+    "healthy": ("→", "Healthy"),
+    "vanishing": ("↓", "Vanishing"),
+    "exploding": ("↑", "Exploding"),
     "note": ("i", "Note"),
 }
 """Verdict -> the sign and the word that stand beside its colour."""
