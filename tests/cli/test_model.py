@@ -32,6 +32,7 @@ def test_the_deep_sigmoid_vanishes_at_its_fourth_layer(cli: Cli) -> None:
     ]
     assert "▸ layer4.sigmoid" in done.out and done.out.count("▸") == 1
     assert "vanishing: " in done.out and "0.1 % from layer4.sigmoid" in done.out
+    assert "remedies, each tried on a copy" in done.out and "ReLU, all layers" in done.out
     assert "example_inputs() of" in done.out and "in train mode, as the factory returns it" in done.out
 
 
@@ -81,6 +82,16 @@ def test_pages_of_unusual_models(
     assert cli("model", "inspect", f"{GIVEN}:{arguments[0]}", *arguments[1:]).status == 0
 
 
+def test_a_remedy_is_measured_and_can_be_left_out(cli: Cli, tmp_path: Path) -> None:
+    found = record(cli, EXAMPLES / "deep_sigmoid.py:model", "--out", tmp_path / "look")
+    best = found["remedies"][0]
+    assert best["helped"] and best["verdict_after"]["kind"] == "healthy"
+    assert best["log_factor_before"] == found["verdict"]["log_factor"] < -10 < best["log_factor_after"]
+    page = (tmp_path / "look" / "report.html").read_text(encoding="utf-8")
+    assert "Remedies, each tried on a copy" in page and "Healthy" in page
+    assert record(cli, f"{GIVEN}:dead", "--no-remedy")["remedies"] == []
+
+
 def test_nothing_is_written_without_being_asked_for(cli: Cli, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli("model", "inspect", f"{GIVEN}:mlp").status == 0
@@ -101,7 +112,8 @@ def test_the_table_fits_the_terminal(cli: Cli, monkeypatch: Any, width: int, col
 
 def test_a_long_model_is_shown_in_part(cli: Cli) -> None:
     done = cli("model", "inspect", f"{GIVEN}:long")
-    rows = [line.split("│")[1].strip() for line in done.out.splitlines() if line.startswith("│")]
+    table = done.out.partition("└")[0]
+    rows = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     hidden = sum(int(row.split()[1]) for row in rows if row.startswith("…"))
     shown = [row for row in rows if not row.startswith("…")]
     assert hidden + len(shown) == 80 and 40 <= len(shown) <= 60
@@ -171,7 +183,6 @@ def test_losses(cli: Cli) -> None:
         (["number"], "returned int; expected a torch.nn.Module"),
         (["gone"], "has no 'gone'"),
         (["nowhere"], "meta device"),
-        (["half"], "--dtype float32"),
         (["half", "--dtype", "float16"], "expected --dtype float32 or float64"),
         (["images"], "--input-shape 8,3,32,32"),
         (["no_weights"], "for instance --input-shape 16,64"),

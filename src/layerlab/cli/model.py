@@ -83,6 +83,9 @@ def inspect(
         bool | None,
         typer.Option("--train/--eval", help="Mode of the model. Default: as the factory returns it."),
     ] = None,
+    remedy: Annotated[
+        bool, typer.Option("--remedy/--no-remedy", help="Try remedies on copies, where something is wrong.")
+    ] = True,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64. Default: the model's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the factory, the inputs and the measurement.")] = 0,
     report: Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")] = False,
@@ -114,6 +117,7 @@ def inspect(
         tolerance=tolerance,
         mode=None if train is None else "train" if train else "eval",
         dtype=dtype,
+        remedy=remedy,
         seed=seed,
     )
     folder = (out or Path("runs") / f"inspect-{_slug(subject)}") if report or out is not None else None

@@ -41,6 +41,11 @@ def print_profile(record: Record) -> None:
     )
     verdict = record["verdict"]
     say_verdict(verdict["kind"], verdict["sentence"])
+    if record["remedies"]:
+        print_table(*_remedies(record["remedies"]), left=2)
+        best = record["remedies"][0]
+        if best["helped"]:
+            console.print(Text(f"  - {best['name']}: {best['what']}"))
     if record["through_time"] is not None:
         print_table(*_through_time(record["through_time"]))
         for layer in record["through_time"]["layers"]:
@@ -93,6 +98,25 @@ def table(record: Record, width: int) -> tuple[list[str], list[list[str]]]:
     room = max(_LEAST_NAME, _room(shown, width))
     shown["layer"] = [text.short_name(name, room) for name in shown["layer"]]
     return list(shown), _with_gaps(kept, [list(row) for row in zip(*shown.values(), strict=True)])
+
+
+def _remedies(tried: Sequence[Record]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows of what was tried."""
+    from layerlab.gradflow.profile_text import after, decimal, tens
+
+    rows = [
+        [
+            remedy["name"],
+            "could not be tried" if remedy["verdict_after"] is None else remedy["verdict_after"]["kind"],
+            decimal(tens(remedy["log_factor_before"])),
+            after(remedy),
+        ]
+        for remedy in tried
+    ]
+    title = (
+        "remedies, each tried on a copy: log₁₀ of the least (or greatest) gradient relative to the output's"
+    )
+    return title, ["remedy", "then", "before", "after"], rows
 
 
 def _through_time(found: Record) -> tuple[str, list[str], list[list[str]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from layerlab.gradflow.losses import loss_of
 from layerlab.gradflow.nested import Path, leaves
 from layerlab.gradflow.profile import BUDGET, TOLERANCE, Profile, Progress, profile
 from layerlab.gradflow.recurrent import ThroughTime, through_time
+from layerlab.gradflow.remedies import Remedy, try_remedies
 from layerlab.gradflow.trace import by_memory, is_memory
 from layerlab.lab.subjects import build_module
 
@@ -44,6 +46,7 @@ class Settings:
         tolerance: see there.
         mode: "train" or "eval"; as the factory returns it by default.
         dtype: "float32" or "float64"; the model's own by default.
+        remedy: whether remedies are tried, on copies, where the gradient vanishes or explodes.
         seed: of the factory, the inputs, the targets and the measurement.
     """
 
@@ -57,6 +60,7 @@ class Settings:
     tolerance: float = TOLERANCE
     mode: Mode | None = None
     dtype: str | None = None
+    remedy: bool = True
     seed: int = 0
 
 
@@ -91,6 +95,7 @@ class ModelInspection:
         subject: the model.
         settings: what was asked.
         profile: what was found.
+        remedies: what was tried on copies, best first; empty for a healthy model.
         through_time: Jacobians through time; None for a model without a recurrent layer.
         notes: what was chosen for the user, then the remarks of the profile.
     """
@@ -98,6 +103,7 @@ class ModelInspection:
     subject: Subject
     settings: Settings
     profile: Profile
+    remedies: tuple[Remedy, ...]
     through_time: ThroughTime | None
     notes: tuple[str, ...]
 
@@ -112,6 +118,7 @@ class ModelInspection:
             "dtype": str(self.subject.dtype).removeprefix("torch."),
             "parameters": sum(p.numel() for p in model.parameters()),
             "seed": self.settings.seed,
+            "remedies": [remedy.to_dict() for remedy in self.remedies],
             "through_time": None if self.through_time is None else self.through_time.to_dict(),
             "notes": list(self.notes),
         }
@@ -141,11 +148,6 @@ def load_subject(name: str, settings: Settings) -> Subject:
         if settings.mode is not None:
             model.train(settings.mode == "train")
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        if dtype not in DTYPES.values():
-            raise UserError(
-                f"the model is in {str(dtype).removeprefix('torch.')}, whose rounding hides small singular values; "
-                "measure a copy with --dtype float32"
-            )
         inputs, notes, guessed = _inputs(name, model, dtype, settings)
     modes = {module.training for module in model.modules()}
     mode = "mixed" if len(modes) == 2 else "train" if modes.pop() else "eval"
@@ -171,37 +173,37 @@ def _inspect(subject: Subject, settings: Settings, progress: Progress | None) ->
     if words:
         notes.append(f"gradients of {words}")
     output = _output(subject, wrt, settings, notes)
+    model, inputs = subject.model, subject.inputs
+    asked: dict[str, Any] = {
+        "loss": loss,
+        "wrt": wrt,
+        "output": output,
+        "layers": settings.layers,
+        "seed": settings.seed,
+    }
     found = profile(
-        subject.model,
-        subject.inputs,
-        loss=loss,
-        wrt=wrt,
-        output=output,
-        layers=settings.layers,
-        budget=settings.budget,
-        tolerance=settings.tolerance,
-        seed=settings.seed,
-        progress=progress,
+        model, inputs, **asked, budget=settings.budget, tolerance=settings.tolerance, progress=progress
     )
     notes += found.notes
-    return ModelInspection(
-        subject, settings, found, _through_time(subject, settings, notes, progress), tuple(notes)
-    )
+    remedies: tuple[Remedy, ...] = ()
+    if settings.remedy:
+        with _optional("no remedies tried", notes):
+            remedies = try_remedies(model, inputs, found, **asked, progress=progress)
+    time: ThroughTime | None = None
+    if any(isinstance(module, (nn.RNNBase, nn.RNNCellBase)) for module in model.modules()):
+        with _optional("no Jacobians through time", notes):
+            time = through_time(model, inputs, seed=settings.seed, progress=progress)
+            notes += time.notes
+    return ModelInspection(subject, settings, found, remedies, time, tuple(notes))
 
 
-def _through_time(
-    subject: Subject, settings: Settings, notes: list[str], progress: Progress | None
-) -> ThroughTime | None:
-    if not any(isinstance(module, (nn.RNNBase, nn.RNNCellBase)) for module in subject.model.modules()):
-        return None
+@contextlib.contextmanager
+def _optional(missing: str, notes: list[str]) -> Iterator[None]:
+    """What the profile can do without: why it is missing becomes a note."""
     try:
-        found = through_time(subject.model, subject.inputs, seed=settings.seed, progress=progress)
+        yield
     except UserError as error:
-        # The profile stands without it.
-        notes.append(f"no Jacobians through time: {error}")
-        return None
-    notes += found.notes
-    return found
+        notes.append(f"{missing}: {error}")
 
 
 def _inputs(

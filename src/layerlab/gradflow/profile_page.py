@@ -31,7 +31,7 @@ from layerlab.lab.report.race import environment_section
 _DEPTH = "layer, counted from the input"
 
 # A σ min below this share of σ max is rounding error, and would press everything else together.
-_ROUNDING = {"float32": 1e-6, "float64": 1e-14}
+_ROUNDING = {"float64": 1e-14, "float32": 1e-6, "float16": 1e-2, "bfloat16": 5e-2}
 
 # More samples than can be told apart in a figure.
 _MOST_SAMPLES = 128
@@ -51,6 +51,7 @@ def profile_page(run: RunFolder) -> Page:
     record: Record = run.meta["results"]
     verdict, time = record["verdict"], record["through_time"]
     sections = [
+        Section("Remedies", "remedies", _remedies(record["remedies"])),
         Section("Gradients", "gradients", _gradients(record)),
         Section("Singular values and their bounds", "singular-values", _singular_values(record)),
         Section(
@@ -283,6 +284,33 @@ def _activations(record: Record) -> list[Block]:
             "is 0 at every sample (ReLU and its kin). The worst activation of each layer.",
             marks=_blame(record),
         )
+    ]
+
+
+def _remedies(tried: Sequence[Record]) -> list[Block]:
+    if not tried:
+        return []
+    rows: list[list[str | Cell]] = []
+    for remedy in tried:
+        before, after = (text.tens(remedy[f"log_factor_{when}"]) for when in ("before", "after"))
+        found = remedy["verdict_after"]
+        rows.append(
+            [
+                remedy["name"],
+                Cell(verdict=found["kind"]) if found else "could not be tried",
+                Cell(text.decimal(before), before),
+                Cell(text.after(remedy), after),
+            ]
+        )
+    note = (
+        "Before and after: log₁₀ of the least gradient on the way (if it explodes, the greatest), relative to the "
+        "output's. A remedy mends the gradient at these weights; whether the model then learns better, training must "
+        "tell."
+    )
+    columns = [Column("remedy"), Column("then"), Column("before", "right"), Column("after", "right")]
+    return [
+        Table("Remedies, each tried on a copy of the model", columns, rows, [note]),
+        Bullets([f"**{remedy['name']}**: {remedy['what']} ({remedy['reference']})" for remedy in tried]),
     ]
 
 

@@ -121,6 +121,11 @@ def horizon(layer: Record) -> str:
     return " and ".join(found) or "none"
 
 
+def after(remedy: Record) -> str:
+    """log₁₀ of the gradient after a remedy; a dash where it could not be tried."""
+    return "–" if remedy["verdict_after"] is None else decimal(tens(remedy["log_factor_after"]))
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """Significant digits, a true minus, or a dash.
 
