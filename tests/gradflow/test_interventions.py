@@ -131,6 +131,13 @@ def test_unit_variance() -> None:
     assert not any(len(m._forward_hooks) for m in model.modules())
 
 
+def test_unit_variance_at_the_first_call_of_a_shared_layer() -> None:
+    layer = nn.Linear(20, 20)
+    model, x = nn.Sequential(layer, nn.ReLU(), layer), torch.randn(30, 20)
+    interventions.unit_variance(Call.of(model, x, None, None, 0), weighted(model, x)[:1], 0)
+    assert float(layer(x).detach().std()) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_same_seed_same_weights() -> None:
     for change in (interventions.orthogonal, interventions.preserve_variance):
         drawn = []
@@ -221,6 +228,14 @@ def test_skips() -> None:
     interventions.add_skips(model, spans, 0.5)
     for _ in range(2):  # what is counted and kept begins anew
         assert torch.allclose(model(x), expected, atol=1e-6)
+
+
+def test_skips_keep_what_is_overwritten() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)), torch.randn(6, 3)
+    h = model[0](x)
+    expected = h + torch.relu(h)
+    interventions.add_skips(model, [(Point("0"), Point("1"))], 1.0)
+    assert torch.allclose(model(x), expected)
 
 
 def test_skips_around_calls_of_a_shared_layer() -> None:
