@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from layerlab.gradflow.gradients import gradient_verdict
 from layerlab.gradflow.plans import changes
 from layerlab.gradflow.profile import Profile, profile
 from layerlab.gradflow.remedies import Remedy, try_remedies
+from layerlab.gradflow.verdict import Kind
 from layerlab.gradflow.weighted import anatomy
 
 from .zoo_practice_faults import PRACTICE_FAULTS
@@ -243,18 +245,30 @@ def test_what_does_not_help_is_said_and_comes_last() -> None:
     assert ranks == sorted(ranks)
 
 
-def test_a_fault_exchanged_for_another_is_no_help() -> None:
-    model = mlp(4, nn.Tanh)
-    for i in (0, 2, 4):
-        nn.init.orthogonal_(model[i].weight, 0.02)
-    model[6] = nn.Linear(24, 24)
-    found = remedies(model, X)
-    assert found
-    for r in found:
-        assert r.verdict_after is not None
-        assert r.log_factor_after is not None
-        near = r.verdict_after.kind == "vanishing" and r.log_factor_after > r.log_factor_before + math.log(2)
-        assert r.helped == (r.healthy or near)
+def test_what_counts_as_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factor of 2, of the same fault; ranked by that, then by what is left."""
+    model = dead()
+    given = replace(verdict_only(model, X).verdict, log_factor=-13.0)
+    outcomes: list[tuple[Kind, float]] = [
+        ("vanishing", -12.5),
+        ("exploding", 1.0),
+        ("vanishing", -8.0),
+        ("vanishing", -5.0),
+        ("healthy", -4.0),
+        ("healthy", -1.0),
+    ]
+    script = [replace(given, kind=kind, log_factor=factor) for kind, factor in outcomes]
+    monkeypatch.setattr("layerlab.gradflow.remedies.gradient_verdict", lambda *args, **options: script.pop(0))
+    found = try_remedies(model, X, replace(verdict_only(model, X), verdict=given))
+    assert not script
+    assert [(r.log_factor_after, r.helped) for r in found] == [
+        (-4.0, True),  # of healthy ones the first tried
+        (-1.0, True),
+        (-5.0, True),
+        (-8.0, True),
+        (1.0, False),
+        (-12.5, False),
+    ]
 
 
 def test_layers_alike_are_changed_when_one_is_not_enough() -> None:
