@@ -61,7 +61,7 @@ def test_importing_stays_light(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--version",), ("--help",), ("graph", "--help"), ("graph", "race", "--help")]
+    "arguments", [("--version",), ("--help",), ("graph", "race", "--help"), ("model", "inspect", "--help")]
 )
 def test_help_stays_light(arguments: tuple[str, ...]) -> None:
     # typer draws its help with rich; nothing else may come along.

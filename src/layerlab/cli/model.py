@@ -123,7 +123,7 @@ def inspect(
     folder = (out or Path("runs") / f"inspect-{_slug(subject)}") if report or out is not None else None
     with _begun(folder, subject, settings) as run:
         built = load_subject(subject, settings)
-        with progress.share(f"inspecting {subject}") as tell:
+        with progress.share(f"inspecting {_slug(subject)}") as tell:
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:

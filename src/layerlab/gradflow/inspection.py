@@ -182,19 +182,31 @@ def _inspect(subject: Subject, settings: Settings, progress: Progress | None) ->
         "seed": settings.seed,
     }
     found = profile(
-        model, inputs, **asked, budget=settings.budget, tolerance=settings.tolerance, progress=progress
+        model,
+        inputs,
+        **asked,
+        budget=settings.budget,
+        tolerance=settings.tolerance,
+        progress=_part(progress, 0.0, 0.7),
     )
     notes += found.notes
     remedies: tuple[Remedy, ...] = ()
     if settings.remedy:
         with _optional("no remedies tried", notes):
-            remedies = try_remedies(model, inputs, found, **asked, progress=progress)
+            remedies = try_remedies(model, inputs, found, **asked, progress=_part(progress, 0.7, 0.9))
     time: ThroughTime | None = None
     if any(isinstance(module, (nn.RNNBase, nn.RNNCellBase)) for module in model.modules()):
         with _optional("no Jacobians through time", notes):
-            time = through_time(model, inputs, seed=settings.seed, progress=progress)
+            time = through_time(model, inputs, seed=settings.seed, progress=_part(progress, 0.9, 1.0))
             notes += time.notes
     return ModelInspection(subject, settings, found, remedies, time, tuple(notes))
+
+
+def _part(progress: Progress | None, start: float, stop: float) -> Progress | None:
+    """The progress of a part of the work, from ``start`` to ``stop`` of the whole."""
+    if progress is None:
+        return None
+    return lambda share, words: progress(start + (stop - start) * share, words)
 
 
 @contextlib.contextmanager
