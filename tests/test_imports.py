@@ -92,7 +92,7 @@ GRADFLOW_RANKS = (
     ("rules_attention", "rules_elementwise", "rules_linear", "rules_normalization", "rules_shape"),
     ("gains", "monitor"),
     ("bounds",),
-    ("jacobian", "recurrent", "path"),
+    ("jacobian", "recurrent", "path", "prefixes"),
     ("measurement",),
     ("layer_profile",),
     ("verdict",),

@@ -87,6 +87,18 @@ class Product:
             vectors = _to(factor.product, vectors, factor) * torch.exp(-log)[:, None]
         return vectors.to(self.dtype)
 
+    def advance(self, images: Tensor) -> Tensor:
+        """The images of vectors under the whole, from those under all factors but the last; e^s left out of both.
+
+        Args:
+            images: (B, columns of the last factor).
+
+        Returns:
+            (B, m) float64.
+        """
+        factor, log = self.factors[-1], self._logs[-1]
+        return _to(factor.product, images, factor) * torch.exp(-log)[:, None]
+
     def transposed_product(self, vectors: Tensor) -> Tensor:
         """(B, m) to (B, n), without the factor e^s."""
         vectors = vectors.double()

@@ -108,18 +108,27 @@ class Counted:
         self.products = 0
 
     def product(self, vectors: Tensor) -> Tensor:
-        return self._finite(self.inner.product(vectors.to(self.inner.dtype)))
+        return self._counted(self.inner.product(vectors.to(self.inner.dtype)))
 
     def transposed_product(self, vectors: Tensor) -> Tensor:
-        return self._finite(self.inner.transposed_product(vectors.to(self.inner.dtype)))
+        return self._counted(self.inner.transposed_product(vectors.to(self.inner.dtype)))
 
-    def _finite(self, vectors: Tensor) -> Tensor:
+    def _counted(self, vectors: Tensor) -> Tensor:
         self.products += 1
-        if not bool(torch.isfinite(vectors).all()):
-            raise UserError(
-                "a product with the Jacobian is not finite: the derivative overflows or is undefined at these inputs"
-            )
-        return vectors.to("cpu", torch.float64)
+        return finite(vectors).to("cpu", torch.float64)
+
+
+def finite(vectors: Tensor) -> Tensor:
+    """The same vectors.
+
+    Raises:
+        UserError: NaN or Inf among them.
+    """
+    if not bool(torch.isfinite(vectors).all()):
+        raise UserError(
+            "a product with the Jacobian is not finite: the derivative overflows or is undefined at these inputs"
+        )
+    return vectors
 
 
 def dense(operator: LinearMap) -> Tensor:

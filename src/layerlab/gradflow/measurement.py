@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.chain import Product
 from layerlab.gradflow.jacobian import JacobianOperator, between
-from layerlab.gradflow.lanczos import Bidiagonalisation
-from layerlab.gradflow.linear_maps import Counted, LinearMap, dense
+from layerlab.gradflow.linear_maps import LinearMap, dense
 from layerlab.gradflow.path import Step
+from layerlab.gradflow.prefixes import largest_of_prefixes
 from layerlab.gradflow.singular_values import DENSE_UP_TO, extreme_singular_values
 from layerlab.gradflow.trace import Trace
 from layerlab.lab.subjects import user_code
 
 Values = NDArray[np.float64]
-
-# The share of a new random direction in the start of the next product's search: what the last search has missed.
-_FRESH = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,23 +174,14 @@ def _diagonal(operator: LinearMap) -> Tensor | None:
 def product_ends(factors: Sequence[LinearMap], *, tolerance: float, budget: int, seed: int) -> Iterator[Ends]:
     """log σ_max and log σ_min of J_i ⋯ J_1 for i = 1, …, L.
 
-    Small factors are formed, and their product at norm 1 with its logarithm apart. Of large ones σ_max alone is sought:
-    Lanczos' method starts from the direction that grew most so far, which over depth hardly changes.
+    Small factors are formed, and their product at norm 1 with its logarithm apart. Of large ones σ_max alone is sought
+    (`layerlab.gradflow.prefixes`).
     """
     if all(min(factor.rows, factor.columns) <= DENSE_UP_TO for factor in factors):
         yield from _dense_products(factors)
         return
-    generator = torch.Generator().manual_seed(seed)
-    shape = (factors[0].samples, factors[0].columns)
-    start = _unit(torch.randn(shape, dtype=torch.float64, generator=generator))
-    product: Product | None = None
-    for factor in factors:
-        product = Product([factor], seed=seed) if product is None else product.then(factor)
-        fresh = _unit(torch.randn(shape, dtype=torch.float64, generator=generator))
-        values, errors, start = _largest(product, start + _FRESH * fresh, tolerance, budget)
-        with np.errstate(divide="ignore"):
-            logs = np.log(values) + product.log_scale
-        yield Ends(logs, errors, None, False, "lanczos")
+    for found in largest_of_prefixes(factors, tolerance=tolerance, budget=budget, seed=seed):
+        yield Ends(found.log, found.error, None, False, "lanczos")
 
 
 def _dense_products(factors: Sequence[LinearMap]) -> Iterator[Ends]:
@@ -223,28 +210,6 @@ def _dense_products(factors: Sequence[LinearMap]) -> Iterator[Ends]:
             bool(((smallest > floor) | (floor == 0)).all()),
             "dense",
         )
-
-
-def _largest(product: Product, start: Tensor, tolerance: float, budget: int) -> tuple[Values, Values, Tensor]:
-    """σ_max, its relative residual and right vector, by Lanczos' method from ``start`` on the side of the input."""
-    counted = Counted(product)
-    wide = product.rows < product.columns
-    if wide:
-        # Lanczos runs on the shorter side; a start from the longer one is carried over. Where that gives 0, the
-        # product is 0, and every start does.
-        image = product.product(start).double()
-        start = torch.where(image.norm(dim=1, keepdim=True) > 0, image, torch.ones_like(image))
-    lanczos = Bidiagonalisation(counted, start)
-    while True:
-        lanczos.step()
-        ritz = lanczos.ritz()
-        value, residual, coefficients = ritz.at(ritz.first)
-        if bool((residual <= tolerance * value).all()) or lanczos.exhausted or counted.products + 2 > budget:
-            break
-    vector = lanczos.right_vectors(coefficients)
-    right = _unit(product.transposed_product(vector).double()) if wide else vector
-    values = value.numpy()
-    return values, _relative(residual.numpy(), values), right
 
 
 def backward(
@@ -354,10 +319,6 @@ def _normalised(vectors: Tensor) -> tuple[Tensor, Values]:
     norms = vectors.norm(dim=1)
     with np.errstate(divide="ignore"):
         return vectors / torch.where(norms > 0, norms, 1.0)[:, None], np.log(norms.numpy())
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    return _normalised(vectors)[0]
 
 
 def _log_norm(tensor: Tensor) -> float:
