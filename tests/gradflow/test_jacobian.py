@@ -441,3 +441,14 @@ def test_a_model_with_state_is_found_in_forward_mode() -> None:
 
     with pytest.raises(UserError, match="the model keeps state between calls"):
         jacobian(model, torch.ones(1, 3), mode="forward")
+
+
+def test_a_derivative_below_the_least_normal_number_is_taken_for_zero() -> None:
+    class Hard(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.softmax(x, 1)
+
+    x = torch.zeros(2, 4)
+    x[:, 0] = 60.0
+    found = extreme_singular_values(jacobian(Hard(), x))
+    assert (found.largest.value < 1e-20).all()

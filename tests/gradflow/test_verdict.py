@@ -52,6 +52,30 @@ def test_no_alarm_on_a_healthy_model(case: Case) -> None:
     assert (found.kind, found.cause, found.layer) == ("healthy", None, None)
 
 
+@pytest.mark.parametrize("case", [*PRACTICE_FAULTS, *EXAM_FAULTS], ids=lambda case: case.name)
+def test_no_alarm_without_the_fault(case: Case) -> None:
+    assert case.twin is not None
+    found = gradient_verdict(case.twin(), (case.twin_inputs or case.inputs)())
+    assert (found.kind, found.cause, found.layer) == ("healthy", None, None)
+
+
+def test_a_softmax_over_many_is_meant_to_shrink_gradients() -> None:
+    class Lookup(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.keys, self.scale = nn.Parameter(torch.randn(200, 16)), scale
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.softmax(self.scale * x @ self.keys.T, 1) @ self.keys
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(8, 16)
+        assert gradient_verdict(Lookup(0.25), x).kind == "healthy"
+        hard = gradient_verdict(Lookup(100.0), x)
+    assert (hard.kind, hard.cause) == ("vanishing", "saturation")
+
+
 def activation(kind: str = "relu", **given: Any) -> Activation:
     fields = {"slope_rms": 0.7, "slope_max": 1.0, "saturated": 0.0, "dead": 0.0, "off": 0.0}
     return Activation(

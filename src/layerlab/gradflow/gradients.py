@@ -22,7 +22,7 @@ from layerlab.gradflow.measurement import Map, backward, loss_cotangent, operato
 from layerlab.gradflow.path import Step, steps
 from layerlab.gradflow.recurrent import ThroughTime, through_time
 from layerlab.gradflow.trace import Trace, by_memory
-from layerlab.gradflow.verdict import Verdict, judge
+from layerlab.gradflow.verdict import SATURATED_SHARE, Verdict, judge
 
 Values = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def gradient_layers(
                 weights=back.weights[index],
                 activations=tuple(note for note in notes if note is not None),
                 parts=tuple(_parts(step)),
-                designed=sum(_averaging(o) for o in step.operations if bottlenecks >= {*o.reads, o.writes}),
+                designed=sum(_shrinking(o) for o in step.operations if bottlenecks >= {*o.reads, o.writes}),
                 attached=found.factors[index].attached,
             )
         )
@@ -182,9 +182,21 @@ def _parts(step: Step) -> Iterator[Part]:
             )
 
 
-def _averaging(operation: Operation) -> float:
-    """log of the factor by which an average shrinks gradients: 1/√n, for an average of n."""
+def _shrinking(operation: Operation) -> float:
+    """log of the factor by which an operation shrinks gradients and is meant to.
+
+    An average of n by 1/√n; a softmax of n, while it still weighs many, by about 1/n.
+    """
+    known: _Note = operation.note
     name = operation.name.split("::")[-1]
-    if name != "mean" and "avg_pool" not in name:
-        return 0.0
-    return sum(math.log(factor) for factor in gain_of(operation).factors() if factor > 0)
+    if name == "mean" or "avg_pool" in name:
+        return sum(math.log(factor) for factor in known.gain.factors() if factor > 0)
+    softmax = known.activation
+    if (
+        name == "_softmax"
+        and softmax is not None
+        and softmax.saturated < SATURATED_SHARE
+        and softmax.slope_rms > 0
+    ):
+        return math.log(softmax.slope_rms)
+    return 0.0

@@ -49,7 +49,7 @@ class GradientLayer:
         weights: (log ‖∂loss/∂W‖, log ‖W‖) by the weight's name.
         activations: of the activation functions within.
         parts: of the operations within that have a bound, in order.
-        designed: log of the factor by which averages over places or channels shrink the gradient, and are meant to.
+        designed: log of the factor by which averages over places and softmax shrink the gradient, and are meant to.
         attached: whether the gradient passes; False where the model cuts it (detach, no_grad, integers).
     """
 

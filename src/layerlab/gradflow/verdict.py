@@ -2,7 +2,7 @@
 
 What is looked at is the gradient at every bottleneck, relative to that at the output, in root mean square over samples
 and random directions: of a layer that is initialised to keep variances the expected factor is about 1, whatever its
-width. Averages over places shrink it by design, and are taken out.
+width. Averages over places and softmax shrink it by design, and are taken out.
 
 The thresholds were chosen on one half of a set of models with planted faults and of healthy ones, and tried once on
 the other half; docs/gradients.md has the figures.
@@ -48,8 +48,11 @@ EXPLODED = math.log(1e3)
 BLOWN_UP = math.log(100.0)
 """log of the factor of one layer above which the gradient blows up in it."""
 
-# Of an activation function: shares of entries or units above which it is to blame.
-_SATURATED, _DEAD, _OFF = 0.5, 0.5, 0.95
+SATURATED_SHARE = 0.5
+"""Share of an activation's entries (of a softmax's rows) beyond the linear range above which it is to blame."""
+
+# The same for units that are off at every sample, and for values that are.
+_DEAD, _OFF = 0.5, 0.95
 
 # Half of their values are off by design: they are asleep where they are off for all samples.
 _RECTIFIERS = {"relu", "relu6", "threshold", "leaky_relu", "prelu", "rrelu"}
@@ -252,7 +255,7 @@ def _largest(layer: GradientLayer) -> str:
 
 def _own_cause(layer: GradientLayer) -> Cause:
     """Of a layer in which the gradient is lost."""
-    return _asleep(layer.activations, _DEAD, _OFF, _SATURATED) or "small norm"
+    return _asleep(layer.activations, _DEAD, _OFF, SATURATED_SHARE) or "small norm"
 
 
 def _asleep(activations: Iterable[Activation], dead: float, off: float, saturated: float) -> Cause | None:
@@ -280,7 +283,7 @@ def _shared_cause(layers: Sequence[GradientLayer], losses: Values) -> Cause:
     shares: dict[Cause, float] = {}
     for layer, loss in zip(layers, losses, strict=True):
         cause: Cause
-        if asleep := _asleep(layer.activations, _DEAD, _OFF, _SATURATED):
+        if asleep := _asleep(layer.activations, _DEAD, _OFF, SATURATED_SHARE):
             cause = asleep
         elif any(a.slope_max < 1 for a in layer.activations):
             cause = "slope"
