@@ -169,6 +169,8 @@ def test_bad_input_is_refused_with_what_to_do() -> None:
     _raises(nn.Linear(5, 2), x, r"called with inputs of shape \(3, 4\), raised RuntimeError")
     _raises(nn.Linear(4, 2), x, "no module that is called fits", layers=["nope"])
     _raises(chain(nn.Linear(4, 4), nn.ReLU()), torch.full((2, 4), float("nan")), "NaN or Inf")
+    undefined = lambda y: torch.tanh(torch.log(y * 0)) + y  # noqa: E731
+    _raises(undefined, x, r"the derivative of .* is not finite at these inputs")
     broken = nn.Linear(4, 2)
     broken.weight.data[0, 0] = float("inf")
     _raises(broken, x, "the parameter weight has entries that are NaN or Inf")

@@ -165,6 +165,19 @@ def test_averages_shrink_gradients_by_design() -> None:
     assert verdict(1.0, 1e-4, 1.0, designed={1: math.log(1e-4)}).kind == "healthy"
 
 
+def test_what_a_concatenation_drops_is_no_fault() -> None:
+    together = (Part("", "cat", 1.0, "any input"), Part("", "add", 1.0, "any input"))
+    assert verdict(1.0, 0.01, 1.0, parts={1: together}).kind == "healthy"
+    weighted = (*together, Part("fc", "addmm", 1.0, "any input"))
+    assert verdict(1.0, 0.01, 1.0, parts={1: weighted}).kind == "vanishing"
+
+
+def test_shares_read_as_a_user_would_say_them() -> None:
+    assert "10^−8.0 of the gradient is left" in verdict(1.0, 1e-8).sentence
+    assert verdict(1.0, 0.5).sentence == "from 50 % to 50 % of the output's gradient everywhere"
+    assert "to 20 times of" in verdict(20.0, 1.0).sentence
+
+
 def test_units_beyond_the_linear_range_are_named() -> None:
     flat = (activation("tanh", saturated=0.9),)
     assert verdict(1.0, 1e-4, 1.0, activations={1: flat}).cause == "saturation"

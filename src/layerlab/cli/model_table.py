@@ -23,6 +23,7 @@ def print_profile(record: Record) -> None:
     from rich.text import Text
 
     from layerlab.cli.output import print_table
+    from layerlab.gradflow.through_time_page import remarks
 
     console = Console()
 
@@ -48,8 +49,8 @@ def print_profile(record: Record) -> None:
             console.print(Text(f"  - {best['name']}: {best['what']}"))
     if record["through_time"] is not None:
         print_table(*_through_time(record["through_time"]))
-        for layer in record["through_time"]["layers"]:
-            say_verdict(layer["verdict"], f"{layer['label']}: {layer['summary'].partition(': ')[2]}")
+        for remark in remarks(record["through_time"]):
+            console.print(Text(f"  - {remark}"))
     for note in record["notes"]:
         console.print(Text(f"  note: {note}"))
 

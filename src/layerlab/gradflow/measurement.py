@@ -229,6 +229,9 @@ def backward(
         factors: their Jacobians.
         model: the module, for its parameters.
         cotangents: gradients of the loss by the output, in its shape; or random ones.
+
+    Raises:
+        UserError: a derivative that is not finite; the layer is named.
     """
     modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
     squares: list[list[Values]] = []
@@ -241,7 +244,13 @@ def backward(
             found = _weight_gradients(trace, steps[index], modules, vector, log)
             for name, size in found.items():
                 weights[index].setdefault(name, []).append(size)
-            vector, change = _normalised(factors[index].transposed_product(vector).cpu().double())
+            vector = factors[index].transposed_product(vector).cpu().double()
+            if not bool(torch.isfinite(vector).all()):
+                raise UserError(
+                    f"the derivative of {steps[index].name} ({steps[index].kind}) is not finite at these inputs: it "
+                    "overflows or is undefined, as that of log and sqrt at 0"
+                )
+            vector, change = _normalised(vector)
             log = log + change
             logs.append(log)
         squares.append([2 * entry for entry in reversed(logs)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from layerlab.gradflow import profile_text as text
 from layerlab.gradflow.profile_text import Record
-from layerlab.gradflow.through_time_page import callouts, through_time_blocks
+from layerlab.gradflow.through_time_page import remarks, through_time_blocks
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import charts
 from layerlab.lab.report.heatmap import heat_map
@@ -73,8 +73,8 @@ def profile_page(run: RunFolder) -> Page:
         f"mode, {record['dtype']}; measured on {samples} in {record['seconds']:.1f} s.",
         [
             Callout(verdict["kind"], _sentence(verdict["sentence"])),
-            *(callouts(time) if time else []),
             KeyFigures(_key_figures(record)),
+            *([Bullets(remarks(time))] if time else []),
         ],
         [section for section in sections if section.blocks],
     )

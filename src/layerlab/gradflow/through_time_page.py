@@ -7,7 +7,7 @@ from typing import Any
 
 from layerlab.gradflow.profile_text import Record, decimal, horizon, last, tens
 from layerlab.lab.report import charts
-from layerlab.lab.report.page import Block, Callout, Cell, Column, Figure, Table
+from layerlab.lab.report.page import Block, Cell, Column, Figure, Table
 
 # Of more layers and directions the table has all, and the figures the first.
 _FIGURES = 4
@@ -36,14 +36,12 @@ def through_time_blocks(found: Record) -> list[Block]:
                 Cell(decimal(measured), measured),
                 *(Cell(decimal(bounds[name]), bounds[name]) for name in _BOUNDS),
                 horizon(layer),
-                layer["verdict"],
             ]
         )
     columns = [
         Column("recurrent layer"),
         *(Column(name, "right") for name in ("lags", "σ\u00a0max", "weights", "gates", "steps")),
         Column("horizon"),
-        Column("verdict"),
     ]
     note = (
         "log₁₀ at the last lag, median over samples: σ max of ∂s_t/∂s_1 (s is the state), then its bounds: of the "
@@ -55,10 +53,14 @@ def through_time_blocks(found: Record) -> list[Block]:
     return blocks
 
 
-def callouts(found: Record) -> list[Block]:
-    """The verdict on each recurrent layer, as `LayerTime.summary` has it."""
+def remarks(found: Record) -> list[str]:
+    """How far back each recurrent layer reaches, in a sentence.
+
+    No verdict: a state that forgets within the sequence is what an untrained recurrent net does. `verdict.judge` says
+    when it is a fault.
+    """
     return [
-        Callout(layer["verdict"], f"Through time, {layer['label']}: {layer['summary'].partition(': ')[2]}.")
+        f"Through time, {layer['label']}: {layer['summary'].partition(': ')[2]}."
         for layer in found["layers"][:_FIGURES]
     ]
 

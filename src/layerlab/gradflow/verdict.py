@@ -65,6 +65,22 @@ _BRANCH_SATURATED, _BRANCH_DEAD = 0.9, 0.9
 _REMEMBERED, _STEPS = 0.1, 10
 _RECURRENT = re.compile(r"\b(RNN|LSTM|GRU)(Cell)?\b")
 
+# What such an operation drops of a gradient has gone to a constant, or nowhere: no weight has a part in it.
+_ROUTING = {
+    "cat",
+    "stack",
+    "add",
+    "sub",
+    "index",
+    "index_select",
+    "gather",
+    "select",
+    "slice",
+    "copy",
+    "clone",
+}
+_ROUTING |= {"constant_pad_nd", "where", "masked_fill", "roll", "flip", "unfold"}
+
 # log of the factor of a layer with weights, below which small weights are to blame rather than the missing skip.
 _SMALL = math.log(0.3)
 
@@ -119,6 +135,7 @@ def judge(
     with np.errstate(invalid="ignore"):
         factors = size[:-1] - size[1:] - designed
     factors[np.isneginf(size[1:])] = 0.0  # in front of a layer that lets nothing pass, nothing is known
+    factors[[f < 0 and _routes(layer) for f, layer in zip(factors, layers, strict=True)]] = 0.0
     factors = _with_normalisation(layers, factors)
     # What is left of the output's gradient in front of each layer.
     left = np.cumsum(factors[::-1])[::-1]
@@ -169,6 +186,15 @@ def _with_normalisation(layers: Sequence[GradientLayer], factors: Values) -> Val
             if i:
                 settled[i - 1] += factors[i]
     return settled
+
+
+def _routes(layer: GradientLayer) -> bool:
+    """Whether a layer only puts values together or drops some: a class token, padding, a part that is not read."""
+    return (
+        not layer.activations
+        and bool(layer.parts)
+        and all(part.operation in _ROUTING for part in layer.parts)
+    )
 
 
 def _normalises(part: Part) -> bool:
@@ -319,7 +345,7 @@ def _because(layer: GradientLayer, cause: Cause) -> str:
 
 def _healthy(left: Values) -> str:
     low, high = _percent(float(left.min())), _percent(float(left.max()))
-    return f"between {low} and {high} of the output's gradient everywhere"
+    return f"from {low} to {high} of the output's gradient everywhere"
 
 
 def _named(layer: GradientLayer) -> str:
@@ -327,7 +353,12 @@ def _named(layer: GradientLayer) -> str:
 
 
 def _percent(log: float) -> str:
-    return "nothing" if log == -math.inf else f"{100 * math.exp(min(log, 700.0)):.3g} %"
+    """A share in words: per cent, a power of ten where that would be all zeros, a multiple above ten times."""
+    if log == -math.inf:
+        return "nothing"
+    if log < math.log(1e-5):
+        return f"10^{log / math.log(10):.1f}".replace("-", "−")
+    return f"{100 * math.exp(log):.3g} %" if log < math.log(10) else _times(log)
 
 
 def _times(log: float) -> str:
