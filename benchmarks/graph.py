@@ -11,6 +11,7 @@ nothing and writes docs/benchmarks.md and its figures from the stored results.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import statistics
 import sys
@@ -19,6 +20,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# torch's profiler announces itself on standard error otherwise; read when torch is loaded.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 from graph_bench import floors, gate, processes, profiles, runners, sgc, store, timing, workloads
@@ -85,10 +89,10 @@ def epochs(workload: workloads.Workload, rounds: int, checks: dict[str, Any], qu
                 continue
             runner, steps = everyone[name], timed["steps_per_block"][name]
             rows[name]["profile"] = profiles.profile(runner.step, min(steps, 100))
-            operators = rows[name]["profile"]["calls"]
-            shapes = layer_shapes(workload, kind, name)
-            work = floors.count(shapes, kind)
-            rows[name]["floor"] = floors.floor(work, operators, profiles.empty_step(round(operators)))
+            launched = [rows[name]["profile"][which] for which in ("kernels", "operators")]
+            work = floors.count(layer_shapes(workload, kind, name), kind)
+            empty = profiles.empty_step(*(round(count) for count in launched))
+            rows[name]["floor"] = floors.floor(work, sum(launched), empty)
         result["models"][kind] = rows
     return result
 

@@ -105,22 +105,22 @@ def arithmetic() -> float:
     return 2 * 1024**3 / best
 
 
-def floor(work: Work, operators: float, empty_seconds: float) -> dict[str, Any]:
+def floor(work: Work, launches: float, empty_seconds: float) -> dict[str, Any]:
     """The time that ``work`` takes at this machine's measured rates, beside the counts.
 
     ``max(bytes / bandwidth, operations / arithmetic) + empty step``: memory and arithmetic can overlap, Python and
-    dispatch do not overlap with them. Random numbers and exponentials are counted but not timed.
+    launches do not overlap with them. Random numbers and exponentials are counted but not timed.
     """
     speed, rate = bandwidth(work.bytes), arithmetic()
     memory, computing = work.bytes / speed, work.operations / rate
     return {
         **asdict(work),
-        "operators": operators,
+        "launches": launches,
         "bytes_per_second": speed,
         "operations_per_second": rate,
         "memory_seconds": memory,
         "arithmetic_seconds": computing,
-        "dispatch_seconds": empty_seconds,
+        "launch_seconds": empty_seconds,
         "seconds": max(memory, computing) + empty_seconds,
     }
 

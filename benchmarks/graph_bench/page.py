@@ -26,8 +26,8 @@ ratio is that of the medians over the blocks, with a 95 per cent bootstrap inter
 the arxiv-sized graph, that interval is their range. torch_geometric has dense features and a list of edges, as its
 users do, with GCN's normalisation cached; "sparse adjacency" is its faster form of GCN, on a CSR matrix normalised
 once. layerlab has sparse features where they are sparse; "receptive field" computes what the training nodes depend on,
-which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients. On
-Cora and PubMed it steps as training does: the model's loss in one step of autograd, Adam without its bookkeeping.
+which is what `layerlab graph train` does ([why](decisions/0006-receptive-fields.md)): same loss, same gradients. It
+steps as training does: the model's loss in one step of autograd, Adam without its bookkeeping.
 """
 
 
@@ -167,17 +167,17 @@ def _floors(parts: dict[str, Any], measured: list[str]) -> str:
                         words.size(floor["bytes"]),
                         words.many(floor["operations"]),
                         words.many(floor["random_numbers"]),
-                        f"{floor['operators']:.0f}",
+                        f"{floor['launches']:.0f}",
                         words.seconds(floor["memory_seconds"]),
                         words.seconds(floor["arithmetic_seconds"]),
-                        words.seconds(floor["dispatch_seconds"]),
+                        words.seconds(floor["launch_seconds"]),
                         words.seconds(floor["seconds"]),
                         words.seconds(entry["median_seconds"]),
                         words.significant(entry["median_seconds"] / floor["seconds"]),
                     ]
                 )
     head = [
-        *("work", "bytes", "operations", "random numbers", "operators", "memory", "arithmetic", "dispatch"),
+        *("work", "bytes", "operations", "random numbers", "launches", "memory", "arithmetic", "launching"),
         *("floor", "measured", "measured / floor"),
     ]
     note = (
@@ -185,9 +185,9 @@ def _floors(parts: dict[str, Any], measured: list[str]) -> str:
         "Memory and "
         "arithmetic are the times that these take at the rates of this machine, measured in the same run: an "
         "addition of "
-        "arrays of the same footprint, and a dense product. Dispatch is the measured time of a training step of "
-        "one-element "
-        "tensors with as many torch operators. The floor is the larger of memory and arithmetic, plus dispatch. "
+        "arrays of the same footprint, and a dense product. Launches are the kernels and the computing torch operators "
+        "of a step; launching is the measured time of a training step that has as many of both on one number each, one "
+        "step of autograd and one of Adam. The floor is the larger of memory and arithmetic, plus launching. "
         "Random "
         "numbers and exponentials are counted and not timed, and gathers of scattered rows are taken to be free."
     )
@@ -341,11 +341,10 @@ def _gates(parts: dict[str, Any], measured: list[str]) -> str:
 
 def _profiles(parts: dict[str, Any], measured: list[str], most: int = 6) -> str:
     blocks = [
-        "## Where the remaining time goes\n\nThe share of a step inside each torch operator, forward, backward "
-        "and optimizer "
-        'together, timed at the dispatcher; "between operators" is the rest of an untimed step: Python, '
-        "autograd and "
-        "dispatch."
+        "## Where the remaining time goes\n\nThe share of a step inside each kernel of ours and each torch operator, "
+        "forward, backward and optimizer together. Kernels are timed where rows are dealt to threads, operators by "
+        'torch\'s profiler, so the step takes the way that was timed; "between them" is the rest of an untimed step: '
+        "Python, autograd, allocation, dispatch."
     ]
     for name in measured:
         for kind, entries in parts[name]["models"].items():
@@ -357,13 +356,13 @@ def _profiles(parts: dict[str, Any], measured: list[str], most: int = 6) -> str:
 
 
 def _profile(profile: dict[str, Any], most: int) -> str:
-    operators, between = profile["operators"], profile["between"]
-    total = sum(row["seconds"] for row in operators) + between
-    rest = operators[most:]
-    lines = [(f"`{row['name']}`", row["calls"], row["seconds"]) for row in operators[:most]]
+    shown, between = profile["rows"], profile["between"]
+    total = sum(row["seconds"] for row in shown) + between
+    rest = shown[most:]
+    lines = [(f"`{row['name']}`", row["calls"], row["seconds"]) for row in shown[:most]]
     if rest:
         lines.append((f"{len(rest)} others", sum(r["calls"] for r in rest), sum(r["seconds"] for r in rest)))
-    lines.append(("between operators", None, between))
+    lines.append(("between them", None, between))
     return words.table(
         ["", "calls", "time", "share"],
         [

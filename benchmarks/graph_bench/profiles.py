@@ -1,98 +1,176 @@
-"""Where a step's time goes: every torch operator counted and timed as it is dispatched."""
+"""Where a step's time goes: our kernels and torch's operators, each timed where the step runs it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
 from graph_bench import timing
+from layerlab.graph.kernels import operators, threads
+from layerlab.lab import optimizing
+
+KERNEL, VIEWS = "kernel ", "views of tensors"
+# Operators that give the same numbers another form. They take time, so they are in the profile, but a step could do
+# without them, so they are not among its launches.
+_FORMS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("alias", "as_strided", "detach", "expand", "item", "lift_fresh", "numpy_T", "permute", "reshape"),
+        *(
+            "resolve_conj",
+            "resolve_neg",
+            "select",
+            "slice",
+            "squeeze",
+            "t",
+            "to",
+            "transpose",
+            "unsqueeze",
+            "view",
+        ),
+    )
+)
 
 
-class OperatorClock(TorchDispatchMode):
-    """Counts operators below autograd, forward, backward and optimizer alike, and adds up the seconds inside them."""
+class Clock:
+    """Counts kernels and operators, and adds up the seconds inside them.
+
+    Kernels are timed where rows are dealt to threads, torch's operators by torch's own profiler: neither is a mode of
+    the dispatcher, which would lead a model to its slower path, layer by layer. An operator that another one calls
+    belongs to that one.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self.calls: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def add(self, name: str, seconds: float) -> None:
+        self.calls[name] += 1
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def launches(self) -> tuple[int, int]:
+        """Kernels, and operators that compute something."""
+        ours = sum(count for name, count in self.calls.items() if name.startswith(KERNEL))
+        return ours, self.calls.total() - self.calls[VIEWS] - ours
+
+
+@contextmanager
+def timed() -> Iterator[Clock]:
+    """Time the launches within; the clock is filled at the end."""
+    clock, run = Clock(), threads.run
+
+    def timed_run(kernel: Callable[..., None], arguments: Sequence[Any], cuts: Sequence[int]) -> None:
         started = time.perf_counter()
-        result = func(*args, **(kwargs or {}))
-        self.seconds[str(func._schema.name)] += time.perf_counter() - started  # type: ignore[assignment]
-        self.calls[str(func._schema.name)] += 1
-        return result
+        run(kernel, arguments, cuts)
+        clock.add(KERNEL + kernel.__name__, time.perf_counter() - started)
+
+    threads.run = timed_run
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+            yield clock
+    finally:
+        threads.run = run
+    for event in recorded.events():
+        if event.name.startswith("aten::") and not _within_another(event):
+            clock.add(VIEWS if event.name in _FORMS else event.name, 1e-6 * event.cpu_time_total)
 
 
-def dispatched(step: Callable[[], object]) -> int:
-    """How many operators one step runs."""
-    with OperatorClock() as clock:
+def _within_another(event: Any) -> bool:
+    parent = event.cpu_parent
+    while parent is not None:
+        if parent.name.startswith("aten::"):
+            return True
+        parent = parent.cpu_parent
+    return False
+
+
+def launches(step: Callable[[], object]) -> tuple[int, int]:
+    """How many kernels and how many operators one step runs."""
+    with timed() as clock:
         step()
-    return clock.calls.total()
+    return clock.launches()
 
 
 def profile(step: Callable[[], object], steps: int) -> dict[str, Any]:
-    """Seconds a step spends in each operator, and between them.
+    """Seconds a step spends in each kernel and operator, and between them.
 
-    The operators are timed in steps with a clock at each of them, the whole step without; the difference, what passes
-    between operators, is Python, autograd and dispatch. Where the clock itself makes the operators look longer than
-    the step, it is 0.
+    They are timed in steps with a clock at each of them, the whole step without; the difference, what passes between
+    them, is Python, autograd and dispatch. Where the clock itself makes them look longer than the step, it is 0.
 
     Returns:
-        ``{"seconds", "calls", "operators": [{"name", "calls", "seconds"}], "between"}``, the largest first.
+        ``{"seconds", "kernels", "operators", "rows": [{"name", "calls", "seconds"}], "between"}``: kernels and
+        operators launched, rows with the largest first.
     """
     step()
     whole = sorted(timing.block(step, steps) for _ in range(3))[1]
-    with OperatorClock() as clock:
+    with timed() as clock:
         for _ in range(steps):
             step()
     rows = [
         {"name": name, "calls": clock.calls[name] / steps, "seconds": seconds / steps}
-        for name, seconds in clock.seconds.most_common()
+        for name, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1])
     ]
-    inside = sum(row["seconds"] for row in rows)
+    ours, torchs = clock.launches()
     return {
         "seconds": whole,
-        "calls": clock.calls.total() / steps,
-        "operators": rows,
-        "between": max(0.0, whole - inside),
+        "kernels": ours / steps,
+        "operators": torchs / steps,
+        "rows": rows,
+        "between": max(0.0, whole - sum(row["seconds"] for row in rows)),
     }
 
 
-def empty(operators: int) -> Callable[[], None]:
-    """A training step that computes nothing, with about as many operators.
+class _Nothing(torch.autograd.Function):
+    """One step of autograd whose gradients are ones."""
 
-    A chain of products of one-element tensors, forward and backward, and one fused Adam step over eight parameters, as
-    many as two layers have.
+    @staticmethod
+    def forward(ctx: Any, work: Callable[[], None], *parameters: Tensor) -> Tensor:
+        work()
+        ctx.shapes = [parameter.shape for parameter in parameters]
+        return torch.from_numpy(np.array(0, np.float32))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(torch.from_numpy(np.ones(shape, np.float32)) for shape in ctx.shapes)
+
+
+def empty(kernels: int, wanted: int) -> Callable[[], None]:
+    """A training step that computes nothing, with so many kernels, and as many of torch's operators or its own few.
+
+    Kernels add up one number, operators multiply two; around them are one step of autograd, as a model's loss is, and
+    one fused Adam step over eight parameters, as many as two layers have, without its bookkeeping.
     """
-    one = torch.ones(1)
     parameters = [torch.ones(1, requires_grad=True) for _ in range(8)]
     optimizer = torch.optim.Adam(parameters, fused=True)
+    x, total, one = np.ones((1, 1), np.float32), np.empty((1, 1), np.float32), torch.ones(1)
+    column_sums = operators.cpu().column_sums
 
     def step(length: int) -> None:
-        optimizer.zero_grad()
-        x = parameters[0] * parameters[1]
-        for parameter in parameters[2:]:
-            x = x * parameter
-        for _ in range(length):
-            x = x * one
-        x.backward()
-        optimizer.step()
+        def work() -> None:
+            for _ in range(kernels):
+                threads.run(column_sums, (x, total, 1), [0, 1])
+            for _ in range(length):
+                torch.mul(one, one)
 
-    step(0)
-    fixed, longer = dispatched(lambda: step(0)), dispatched(lambda: step(10))
-    length = max(0, round((operators - fixed) / ((longer - fixed) / 10)))
-    return lambda: step(length)
+        optimizing.zero_grad(optimizer)
+        _Nothing.apply(work, *parameters).backward()
+        optimizing.step(optimizer)
+
+    step(0)  # Adam's first step makes its state
+    own = launches(lambda: step(0))[1]
+    return lambda: step(max(0, wanted - own))
 
 
-def empty_step(operators: int) -> float:
-    """Seconds of an `empty` step: what Python, autograd and dispatch take at torch's best. The least of five means."""
-    step = empty(operators)
+def empty_step(kernels: int, wanted: int) -> float:
+    """Seconds of an `empty` step: what launches, Python and autograd take at the least. The best of five means."""
+    step = empty(kernels, wanted)
     for _ in range(20):
         step()
     return min(timing.block(step, 50) for _ in range(5))

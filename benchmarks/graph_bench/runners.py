@@ -15,6 +15,7 @@ from graph_bench.workloads import Workload
 from layerlab.graph import SparseMatrix
 from layerlab.graph.field import receptive_field
 from layerlab.graph.layers import neighbourhoods
+from layerlab.graph.model_loss import ModelLoss
 from layerlab.graph.task import NodeTask, build_model, parts_for
 from layerlab.lab import optimizing
 
@@ -104,7 +105,10 @@ def whole(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> 
 
 
 def field(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> Runner:
-    """layerlab on what the training nodes' outputs depend on; for a data set in float32 the task of its training."""
+    """layerlab on what the training nodes' outputs depend on, stepped as `layerlab graph train` does it.
+
+    A data set in float32 is the task of its training; else this is put together from the same parts.
+    """
     if dtype == torch.float32 and workload.dataset is not None:
         task = NodeTask(workload.dataset, parts_for(workload.dataset, "public", 0), workload.settings[kind])
         torch.manual_seed(0)
@@ -119,11 +123,8 @@ def field(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> 
     )
     part = receptive_field(operator, workload.train, 2)
     x, labels = rows_of(workload.features.to(dtype=dtype), part.inputs), workload.labels[workload.train]
-
-    def loss() -> Tensor:
-        return nn.functional.cross_entropy(module(x, part.operators), labels)
-
-    return Runner(FIELD, module, loss, _adam(module))
+    loss = ModelLoss(module, x, part.operators)
+    return Runner(FIELD, module, lambda: loss(labels), _adam(module), True)
 
 
 def rows_of(features: SparseMatrix | Tensor, nodes: Tensor) -> SparseMatrix | Tensor:

@@ -12,7 +12,7 @@ from layerlab.errors import UserError
 from layerlab.lab.records import environment, read_json, write_json
 
 FORMAT = "layerlab-benchmark-graph"
-VERSION = 2
+VERSION = 3
 
 
 def circumstances(threads: int) -> dict[str, Any]:
