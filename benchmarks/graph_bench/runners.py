@@ -81,9 +81,9 @@ def _entropy(workload: Workload, logits: Callable[[], Tensor]) -> Callable[[], T
     return lambda: nn.functional.cross_entropy(logits().index_select(0, workload.train), labels)
 
 
-def peer(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> Runner:
+def peer(workload: Workload, kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Runner:
     """torch_geometric as its users have it: dense features, a list of edges; GCN's normalisation cached."""
-    module = Peer(new_model(workload, kind), kind).to(dtype)
+    module = Peer(new_model(workload, kind, seed), kind).to(dtype)
     x, edges = workload.dense.to(dtype), workload.edge_index
     return Runner(PEER, module, _entropy(workload, lambda: module(x, edges)), _adam(module))
 
@@ -97,9 +97,9 @@ def peer_sparse(workload: Workload, kind: str, dtype: torch.dtype = torch.float3
     return Runner(PEER_SPARSE, module, _entropy(workload, lambda: module(x, csr)), _adam(module))
 
 
-def whole(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> Runner:
+def whole(workload: Workload, kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Runner:
     """layerlab's model on the whole graph; features sparse where they are."""
-    module = new_model(workload, kind).to(dtype)
+    module = new_model(workload, kind, seed).to(dtype)
     x = workload.features.to(dtype=dtype)
     return Runner(WHOLE, module, _entropy(workload, lambda: module(x, workload.graph)), _adam(module))
 

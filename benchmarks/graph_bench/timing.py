@@ -74,6 +74,19 @@ def ratio(base: Sequence[float], other: Sequence[float], seed: int = 0) -> dict[
     return {"ratio": float(np.median(a) / np.median(b)), "low": float(low), "high": float(high)}
 
 
+def difference(found: Sequence[float], expected: Sequence[float]) -> dict[str, float]:
+    """The mean of ``found - expected``, paired, with Student's 95 per cent interval.
+
+    >>> {name: round(value, 3) for name, value in difference([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]).items()}
+    {'mean': 1.0, 'low': -1.484, 'high': 3.484}
+    """
+    from scipy.stats import t
+
+    d = np.asarray(found, float) - np.asarray(expected, float)
+    half = float(t.ppf((1 + LEVEL) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+    return {"mean": float(d.mean()), "low": float(d.mean()) - half, "high": float(d.mean()) + half}
+
+
 def growth(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     """The exponent of ``y = c x^exponent`` by least squares of the logarithms, with its standard error.
 

@@ -101,6 +101,21 @@ def test_the_gate_refuses_a_wrong_gradient(
         gate.compare(workload, "gat", torch.float64)
 
 
+def test_the_gate_judges_the_whole_interval_of_accuracies(bench: dict[str, ModuleType]) -> None:
+    gate, difference = bench["gate"], bench["timing"].difference
+    same = [0.80, 0.81, 0.82, 0.81]
+    gate._judge(difference(same, [0.81, 0.80, 0.82, 0.81]), "x")
+    for worse in ([0.77, 0.78, 0.79, 0.781], [0.84, 0.76, 0.85, 0.79]):
+        with pytest.raises(gate.GateError, match="95 % interval"):
+            gate._judge(difference(worse, same), "x")
+
+
+def test_the_growth_fit_covers_two_decades_of_edges(bench: dict[str, ModuleType]) -> None:
+    sizes = bench["processes"].default_sizes(quick=False)
+    assert (sizes[0], sizes[-1]) == (100_000, 10_000_000)
+    assert max(bench["processes"].default_sizes(quick=True)) <= 200_000
+
+
 def test_the_clock_counts_kernels_and_what_computes(bench: dict[str, ModuleType]) -> None:
     from layerlab.graph.kernels import operators
 
@@ -190,7 +205,13 @@ def stored(bench: dict[str, ModuleType]) -> dict[str, Any]:
         "gcn": {names.PEER: runner(0.070, 1.0, False), names.FIELD: runner(0.0006, 116.0, True)},
         "gat": {names.PEER: runner(0.090, 1.0, False), names.FIELD: runner(0.003, 30.0, True)},
     }
-    checks = {kind: {"float64": {"a": 1e-15}, "float32": {"a": 2e-7}} for kind in models}
+    checks: dict[str, Any] = {kind: {"float64": {"a": 1e-15}, "float32": {"a": 2e-7}} for kind in models}
+    checks["gcn"]["trained"] = {
+        "seeds": 2,
+        "torch_geometric_with_dropout": [0.79, 0.81],
+        "layerlab_with_dropout": [0.78, 0.80],
+        "difference": {"mean": -0.01, "low": -0.02, "high": 0.001},
+    }
     cora = part(sizes={**sizes, "degree_quantiles": {"0.5": 3.0}}, models=models, gate=checks)
     row = {"directed_edges": 100, "nodes": 10, "median_seconds": 0.1, "above_idle_bytes": 1e6}
     fit = {"exponent": 1.03, "error": 0.02, "factor": 1e-4}
@@ -219,6 +240,8 @@ def test_the_page_has_what_was_measured(
     assert "edges^1.03 (standard error 0.02)" in page
     assert "| between them |  | 2.25 ms | 75 % |" in page
     assert "smoke run" not in page
+    assert "with dropout 80.0 % and 79.0 %, -1.0 [-2.0, +0.1] points (2 seeds)" in page
+    assert bench["page"].goals(stored["parts"]) in page
     for figure in ("benchmarks-ratios.svg", "benchmarks-growth.svg"):
         assert f"(images/{figure})" in page
         drawn = ET.parse(tmp_path / "images" / figure).getroot()
