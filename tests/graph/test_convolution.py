@@ -92,9 +92,38 @@ def test_dense_features(p: float, activation: Activation | None, block: int, mon
     monkeypatch.setattr(fused, "_BLOCK", block)
     for dtype in (torch.float32, torch.float64):
         for operator in (None, sparse(9, 20, dtype=dtype)):
-            for bias in (None, randn(3, seed=2, dtype=dtype)):
-                x, weight = randn(20, 11, seed=5, dtype=dtype), randn(3, 11, seed=1, dtype=dtype)
-                compare(x, operator, weight, bias, activation, p)
+            for width in (3, 12, 21):  # more than 11 columns: propagated before the product
+                for bias in (None, randn(width, seed=2, dtype=dtype)):
+                    x, weight = randn(20, 11, seed=5, dtype=dtype), randn(width, 11, seed=1, dtype=dtype)
+                    compare(x, operator, weight, bias, activation, p)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("small", [0, 1 << 60])
+def test_the_library_and_our_own_products_of_what_was_gathered(
+    small: int, activation: Activation | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused.threads, "SMALL", small)
+    for bias in (None, randn(40, seed=2)):
+        compare(randn(20, 11, seed=5), sparse(9, 20), randn(40, 11, seed=1), bias, activation, 0.4)
+
+
+def test_what_is_gathered_is_the_narrower_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths, product = [], fused._product
+    monkeypatch.setattr(fused, "_product", lambda *given: widths.append(given[2].shape[1]) or product(*given))
+    x, operator = randn(20, 11).requires_grad_(), sparse(9, 20)
+    for out, expected in ((40, 11), (3, 3), (11, 11)):
+        convolve(x, operator, randn(out, 11).requires_grad_()).sum().backward()
+        assert widths == [expected, expected]
+        widths.clear()
+
+
+def test_what_was_gathered_gives_no_gradient_to_constants() -> None:
+    x, operator, weight = randn(20, 4), sparse(9, 20), randn(6, 4, seed=1).requires_grad_()
+    (convolve(x, operator, weight) ** 2).sum().backward()
+    gathered = operator.to_dense() @ x
+    assert x.grad is None
+    torch.testing.assert_close(weight.grad, 2 * (gathered @ weight.detach().t()).t() @ gathered)
 
 
 def test_same_as_on_the_plain_path() -> None:

@@ -5,13 +5,14 @@ a layer makes one. The same numbers as the operators one by one (`layerlab.graph
 whoever traces, transforms or differentiates twice is led to those.
 
 Dense features are read in blocks of rows: what lies between activation and product never leaves the cache, and is drawn
-again in the backward instead of being kept.
+again in the backward instead of being kept. Where they are narrower than the result, they are propagated before the
+product, ``(P y) W^T + b``: gathering is what costs, and it is by the column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +51,13 @@ def _transposed(matrix: NDArray[Any]) -> NDArray[Any]:
     out = np.empty(matrix.shape[::-1], matrix.dtype)
     threads.run(cpu().transpose, (matrix, out), threads.even_parts(matrix.shape[1], matrix.size // 4, 8))
     return out
+
+
+class Left(NamedTuple):
+    """What the forward leaves for the backward: ``y = drop(act(x))`` where it is kept, and ``P y`` where that is."""
+
+    y: NDArray[Any] | None
+    gathered: NDArray[Any] | None = None
 
 
 class Before:
@@ -145,31 +153,67 @@ def _dense_backward(
     return to_x, sums.numpy()
 
 
+def _affine(x: NDArray[Any], weight: Tensor, bias: NDArray[Any] | None) -> NDArray[Any]:
+    """``x W^T + b``."""
+    work = x.size * len(weight) // 8
+    if work < threads.SMALL:
+        z = _small_product(x, _transposed(array(weight)), work)
+        if bias is not None:
+            z += bias
+        return z
+    left = torch.from_numpy(x)
+    product = left @ weight.t() if bias is None else torch.addmm(torch.from_numpy(bias), left, weight.t())
+    return product.numpy()
+
+
+def _gathered_backward(
+    left: Left, operator: SparseMatrix, weight: Tensor, before: Before, given: NDArray[Any], needs_x: bool
+) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    y, gathered = left
+    assert y is not None and gathered is not None
+    work = gathered.size * len(weight) // 8
+    if work < threads.SMALL:
+        to_weight = _small_product(_transposed(given), gathered, work)
+    else:
+        to_weight = (torch.from_numpy(given).t() @ torch.from_numpy(gathered)).numpy()
+    if not needs_x:
+        return None, to_weight
+    to_gathered = _affine(given, weight.t(), None)
+    to_y = _product(operator.pattern.transposed()[0], array(operator.transposed_values()), to_gathered)
+    if not before.identity:
+        before.backward(to_y, y, 0, to_y)
+    return to_y, to_weight
+
+
 def forward(
     x: NDArray[Any] | SparseMatrix,
     operator: SparseMatrix | None,
     weight: Tensor,
     bias: NDArray[Any] | None,
     before: Before,
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """``P (drop(act(x)) W^T) + b``, and what `backward` needs of x after dropout; ``weight`` detached."""
+) -> tuple[NDArray[Any], Left]:
+    """``P (drop(act(x)) W^T) + b``, and what `backward` needs beside x; ``weight`` detached."""
     own = bias if operator is None else None
     y: NDArray[Any] | None
     if isinstance(x, SparseMatrix):
         y = values = before.of(x.numbers, 0)
         z = _product(x.pattern, values, _transposed(array(weight)), own)
+    elif operator is not None and weight.shape[1] < len(weight):
+        y = before.of(x, 0)
+        gathered = _product(operator.pattern, operator.numbers, y)
+        return _affine(gathered, weight, bias), Left(y, gathered)
     else:
         z, y = _dense_product(x, weight, before)
         if own is not None:
             z += own
     if operator is not None:
         z = _product(operator.pattern, operator.numbers, z, bias)
-    return z, y
+    return z, Left(y)
 
 
 def backward(
     x: NDArray[Any] | SparseMatrix,
-    y: NDArray[Any] | None,
+    left: Left,
     operator: SparseMatrix | None,
     weight: Tensor,
     before: Before,
@@ -179,13 +223,16 @@ def backward(
 ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any] | None]:
     """The gradients of x (dense), the weight and the bias, from that of the result."""
     to_bias = sum_columns(given) if needs_bias else None
+    if left.gathered is not None:
+        assert operator is not None
+        return *_gathered_backward(left, operator, weight, before, given, needs_x), to_bias
     if operator is not None:
         values = array(operator.transposed_values())
         given = _product(operator.pattern.transposed()[0], values, given)
     if not isinstance(x, SparseMatrix):
-        return *_dense_backward(x, y, weight, given, before, needs_x), to_bias
-    assert y is not None
-    product = _product(x.pattern.transposed()[0], y, given, order=x.pattern.order)
+        return *_dense_backward(x, left.y, weight, given, before, needs_x), to_bias
+    assert left.y is not None
+    product = _product(x.pattern.transposed()[0], left.y, given, order=x.pattern.order)
     return None, _transposed(product), to_bias
 
 
@@ -202,10 +249,10 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         sparse = isinstance(x, SparseMatrix)
         numbers = x if isinstance(x, SparseMatrix) else array(x)
-        z, y = forward(numbers, operator, weight.detach(), None if bias is None else array(bias), before)
+        z, left = forward(numbers, operator, weight.detach(), None if bias is None else array(bias), before)
         ctx.save_for_backward(None if sparse else x, weight, bias)
         ctx.sparse = x if sparse else None
-        ctx.y, ctx.operator, ctx.before, ctx.single = y, operator, before, single
+        ctx.left, ctx.operator, ctx.before, ctx.single = left, operator, before, single
         return torch.from_numpy(z)
 
     @staticmethod
@@ -216,7 +263,7 @@ class _Convolution(torch.autograd.Function):
         numbers = ctx.sparse if x is None else array(x)
         needs_x, _, _, needs_bias, _, _ = ctx.needs_input_grad
         found = backward(
-            *(numbers, ctx.y, ctx.operator, weight.detach(), ctx.before, array(gradient)),
+            *(numbers, ctx.left, ctx.operator, weight.detach(), ctx.before, array(gradient)),
             *(needs_x, needs_bias),
         )
         to_x, to_weight, to_bias = (None if part is None else torch.from_numpy(part) for part in found)

@@ -68,12 +68,12 @@ class Convolution:
             self.activation, next(seeds) if self.p else 0, self.p, self.weight.dtype
         )
         added = None if bias is None else bias.numpy()
-        out, self.y = convolution.forward(x, self.operator, weight, added, self.before)
+        out, self.left = convolution.forward(x, self.operator, weight, added, self.before)
         return out
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
         to_x, to_weight, to_bias = convolution.backward(
-            self.x, self.y, self.operator, self.weight, self.before, given, needs_x, self.biased
+            self.x, self.left, self.operator, self.weight, self.before, given, needs_x, self.biased
         )
         return to_x, (to_weight, to_bias)
 
