@@ -13,7 +13,7 @@ import sys
 import torch
 from torch import nn
 
-from layerlab.gradflow.monitor import Monitor
+from layerlab.gradflow import Monitor
 
 DEPTH, WIDTH, STEPS = 8, 32, 200
 

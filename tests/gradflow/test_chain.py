@@ -13,7 +13,7 @@ from layerlab.errors import UserError
 from layerlab.gradflow.chain import Product, log_extreme_singular_values
 from layerlab.gradflow.evaluation import Call
 from layerlab.gradflow.jacobi import log_singular_values
-from layerlab.gradflow.jacobian import between
+from layerlab.gradflow.jacobians import between
 from layerlab.gradflow.linear_maps import DenseMap
 from layerlab.gradflow.trace import Trace
 

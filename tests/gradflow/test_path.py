@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call
 from layerlab.gradflow.flow import record
-from layerlab.gradflow.jacobian import between
+from layerlab.gradflow.jacobians import between
 from layerlab.gradflow.linear_maps import dense
 from layerlab.gradflow.path import Step, steps
 from layerlab.gradflow.trace import Trace

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from layerlab.gradflow.inspection import Settings
+    from layerlab.gradflow.inspection.inspection import Settings
     from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
@@ -101,8 +101,8 @@ def inspect(
     from layerlab.cli import progress
     from layerlab.cli.model_table import print_profile
     from layerlab.cli.output import print_json, say
-    from layerlab.gradflow.inspection import Settings, load_subject
-    from layerlab.gradflow.inspection import inspect as look
+    from layerlab.gradflow.inspection.inspection import Settings, load_subject
+    from layerlab.gradflow.inspection.inspection import inspect as look
     from layerlab.lab.subjects import notice
 
     say(notice(subject))
@@ -165,7 +165,7 @@ def _begun(folder: Path | None, subject: str, settings: Settings) -> Iterator[Ru
 
 def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
     """The record and its page in the folder; where they are."""
-    from layerlab.gradflow.profile_page import profile_page
+    from layerlab.gradflow.inspection.page import profile_page
     from layerlab.lab.report.page import write
 
     run.finish(record)

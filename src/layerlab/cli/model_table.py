@@ -23,7 +23,7 @@ def print_profile(record: Record) -> None:
     from rich.text import Text
 
     from layerlab.cli.output import print_table
-    from layerlab.gradflow.through_time_page import remarks
+    from layerlab.gradflow.inspection.time_page import remarks
 
     console = Console()
 
@@ -68,7 +68,7 @@ def title(record: Record) -> str:
 
 def table(record: Record, width: int) -> tuple[list[str], list[list[str]]]:
     """Columns and rows that fit into ``width`` characters; the layer to blame is marked with ▸."""
-    from layerlab.gradflow import profile_text as text
+    from layerlab.gradflow.inspection import text
 
     gradients = text.gradients(record)
     every = {
@@ -103,7 +103,7 @@ def table(record: Record, width: int) -> tuple[list[str], list[list[str]]]:
 
 def _remedies(tried: Sequence[Record]) -> tuple[str, list[str], list[list[str]]]:
     """Title, columns and rows of what was tried."""
-    from layerlab.gradflow.profile_text import after, decimal, tens
+    from layerlab.gradflow.inspection.text import after, decimal, tens
 
     rows = [
         [
@@ -122,7 +122,7 @@ def _remedies(tried: Sequence[Record]) -> tuple[str, list[str], list[list[str]]]
 
 def _through_time(found: Record) -> tuple[str, list[str], list[list[str]]]:
     """Title, columns and rows of the recurrent layers."""
-    from layerlab.gradflow.profile_text import decimal, horizon, last
+    from layerlab.gradflow.inspection.text import decimal, horizon, last
 
     rows = [
         [

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.gradflow.activations import Activation
 from layerlab.gradflow.activations import look as look_at_activation
+from layerlab.gradflow.bounds.gains import Gain, gain
 from layerlab.gradflow.evaluation import Call, Choice
 from layerlab.gradflow.flow import Flow, Operation, Seen, record
-from layerlab.gradflow.gains import Gain, gain
 from layerlab.gradflow.layer_profile import GradientLayer, Part
 from layerlab.gradflow.measurement import Map, backward, loss_cotangent, operators, random_cotangents
 from layerlab.gradflow.path import Step, steps
@@ -117,7 +117,7 @@ def gradient_verdict(
     layers: Sequence[str] = (),
     seed: int = 0,
 ) -> Verdict:
-    """The verdict of `layerlab.gradflow.profile.profile` alone, at the cost of a few backward passes.
+    """The verdict of `layerlab.gradflow.profiling.profile` alone, at the cost of a few backward passes.
 
     Args and errors are those of `profile`.
 

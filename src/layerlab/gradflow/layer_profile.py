@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlab.gradflow.activations import Activation
-from layerlab.gradflow.arguments import Scope
-from layerlab.gradflow.bounds import Bound
+from layerlab.gradflow.bounds.arguments import Scope
+from layerlab.gradflow.bounds.combination import Bound
 from layerlab.gradflow.measurement import Ends
 
 Values = NDArray[np.float64]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.jacobian import JacobianOperator, between
+from layerlab.gradflow.jacobians import JacobianOperator, between
 from layerlab.gradflow.linear_maps import LinearMap, dense
 from layerlab.gradflow.path import Step
 from layerlab.gradflow.prefixes import largest_of_prefixes
@@ -101,7 +101,7 @@ def operators(trace: Trace, steps: Sequence[Step]) -> tuple[list[Map], bool]:
     Where they mix in one step (batch norm in train mode, nodes of a graph), the batch is one sample everywhere.
 
     Raises:
-        UserError: as `layerlab.gradflow.jacobian.between`.
+        UserError: as `layerlab.gradflow.jacobians.between`.
     """
     count = {t.shape[0] if t.ndim else 0 for step in steps for t in trace.tensors(step.start)}
     last = trace.tensor(steps[-1].stop)

@@ -1,0 +1,3 @@
+"""Gradients and activations recorded during a training."""
+
+from __future__ import annotations
