@@ -168,6 +168,8 @@ def test_averages_shrink_gradients_by_design() -> None:
 def test_what_a_concatenation_drops_is_no_fault() -> None:
     together = (Part("", "cat", 1.0, "any input"), Part("", "add", 1.0, "any input"))
     assert verdict(1.0, 0.01, 1.0, parts={1: together}).kind == "healthy"
+    hidden = (*together, Part("rnn", "mkldnn_rnn_layer", math.inf, "unknown"))
+    assert verdict(1.0, 0.01, 1.0, parts={1: hidden}).kind == "vanishing"
     weighted = (*together, Part("fc", "addmm", 1.0, "any input"))
     assert verdict(1.0, 0.01, 1.0, parts={1: weighted}).kind == "vanishing"
 

@@ -176,10 +176,8 @@ def gain_of(operation: Operation) -> Gain:
 def _parts(step: Step) -> Iterator[Part]:
     for operation in step.operations:
         known = gain_of(operation)
-        if known.scope != "unknown" and (factors := known.factors()):
-            yield Part(
-                operation.module, operation.name.split("::")[-1].rstrip("_"), max(factors), known.scope
-            )
+        name = operation.name.split("::")[-1].rstrip("_")
+        yield Part(operation.module, name, max(known.factors(), default=0.0), known.scope)
 
 
 def _shrinking(operation: Operation) -> float:

@@ -24,8 +24,8 @@ class Part:
     Attributes:
         module: in which it is.
         operation: its name.
-        factor: the largest, by theorem or at these inputs.
-        scope: "any input" or "these inputs".
+        factor: the largest, by theorem or at these inputs; infinite where there is no rule.
+        scope: "any input", "these inputs" or "unknown".
     """
 
     module: str
@@ -48,7 +48,7 @@ class GradientLayer:
         gradient: (B), log ‖∂loss/∂x‖.
         weights: (log ‖∂loss/∂W‖, log ‖W‖) by the weight's name.
         activations: of the activation functions within.
-        parts: of the operations within that have a bound, in order.
+        parts: its operations, in order.
         designed: log of the factor by which averages over places and softmax shrink the gradient, and are meant to.
         attached: whether the gradient passes; False where the model cuts it (detach, no_grad, integers).
     """

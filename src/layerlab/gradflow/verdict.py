@@ -267,16 +267,18 @@ def _all_off(layer: GradientLayer) -> bool:
 
 def _smallest(layer: GradientLayer, cause: Cause) -> str:
     """The module within a layer that lets least through."""
-    if cause != "small norm" or not layer.parts:
-        return layer.module
-    return min(layer.parts, key=lambda part: part.factor).module or layer.module
+    least = min(_bounded(layer), key=lambda part: part.factor, default=None)
+    return layer.module if cause != "small norm" or least is None else least.module or layer.module
 
 
 def _largest(layer: GradientLayer) -> str:
     """The module within a layer that amplifies most."""
-    if not layer.parts:
-        return layer.module
-    return max(layer.parts, key=lambda part: part.factor).module or layer.module
+    most = max(_bounded(layer), key=lambda part: part.factor, default=None)
+    return layer.module if most is None else most.module or layer.module
+
+
+def _bounded(layer: GradientLayer) -> Iterable[Part]:
+    return (part for part in layer.parts if part.scope != "unknown")
 
 
 def _own_cause(layer: GradientLayer) -> Cause:
@@ -339,7 +341,7 @@ def _because(layer: GradientLayer, cause: Cause) -> str:
     if cause == "saturation":
         share = max(a.saturated for a in layer.activations)
         return f"{100 * share:.0f} % of its units are beyond the linear range"
-    top = min((part.factor for part in layer.parts), default=math.nan)
+    top = min((part.factor for part in _bounded(layer)), default=math.nan)
     return f"its weights are too small (largest singular value {top:.2g})"
 
 
