@@ -24,7 +24,7 @@ def draw(parts: dict[str, Any]) -> dict[str, str]:
     """The figures that the measured parts allow, name -> SVG file."""
     found = {}
     if rows := _ratios(parts):
-        found["benchmarks-ratios"] = standalone(_ratio_figure(rows))
+        found["benchmarks-ratios"] = standalone(ratio_figure(rows, "torch_geometric"))
     if kinds := [kind for kind in ("gcn", "gat") if kind in parts.get("growth", {})]:
         found["benchmarks-growth"] = standalone(_growth_figure(parts["growth"], kinds))
     return found
@@ -77,7 +77,8 @@ def _ratios(parts: dict[str, Any]) -> list[tuple[str, dict[str, float], float | 
     return rows
 
 
-def _ratio_figure(rows: Sequence[tuple[str, dict[str, float], float | None]]) -> str:
+def ratio_figure(rows: Sequence[tuple[str, dict[str, float], float | None]], peer: str) -> str:
+    """Ratios of times with their intervals, and goals: label, ratio, goal."""
     hover: dict[str, str] = {}
     dot: dict[str, Any] = {
         "marker": "s",
@@ -104,7 +105,7 @@ def _ratio_figure(rows: Sequence[tuple[str, dict[str, float], float | None]]) ->
         axes.set_xscale("log")
         axes.set_xlim(min(values) / 1.15, max(values) * 1.25)
         _plain_ticks(axes.xaxis)
-        axes.set_xlabel("times faster than torch_geometric, logarithmic")
+        axes.set_xlabel(f"times faster than {peer}, logarithmic")
         axes.axvline(1, color=INK, lw=1.4, zorder=2)
         for position, (label, ratio, goal) in enumerate(rows):
             y, tone = position + plot.shift, canvas.colour(position)
@@ -120,7 +121,7 @@ def _ratio_figure(rows: Sequence[tuple[str, dict[str, float], float | None]]) ->
         f"{label}: {words.span(ratio)} times{'' if goal is None else f', goal {goal:g}'}."
         for label, ratio, goal in rows
     )
-    title = "Times faster than torch_geometric"
+    title = f"Times faster than {peer}"
     return canvas.compose(draw_rows, title=title, caption="", alt=alt, hover=hover).svg
 
 

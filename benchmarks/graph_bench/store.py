@@ -11,8 +11,8 @@ from typing import Any
 from layerlab.errors import UserError
 from layerlab.lab.records import environment, read_json, write_json
 
-FORMAT = "layerlab-benchmark-graph"
-VERSION = 3
+FORMAT = "layerlab-benchmark-{subject}"
+VERSIONS = {"graph": 3, "gradflow": 1}
 
 
 def circumstances(threads: int) -> dict[str, Any]:
@@ -30,16 +30,21 @@ def circumstances(threads: int) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, subject: str = "graph") -> dict[str, Any]:
     """The stored results.
+
+    Args:
+        path: the file.
+        subject: of the benchmark, the name of its script.
 
     Raises:
         UserError: they are missing, damaged or of another form.
     """
     stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("version") != VERSION:
+    form, version = FORMAT.format(subject=subject), VERSIONS[subject]
+    if not isinstance(stored, dict) or stored.get("format") != form or stored.get("version") != version:
         raise UserError(
-            f"expected results of this benchmark ({FORMAT} {VERSION}); run python benchmarks/graph.py",
+            f"expected results of this benchmark ({form} {version}); run python benchmarks/{subject}.py",
             file=path,
         )
     return stored
@@ -48,15 +53,16 @@ def read(path: Path) -> dict[str, Any]:
 class Store:
     """The file that a run writes: every finished part at once, beside the parts that are there."""
 
-    def __init__(self, path: Path, command: str, quick: bool) -> None:
+    def __init__(self, path: Path, command: str, quick: bool, subject: str = "graph") -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.parts: dict[str, Any] = read(path)["parts"]
+            self.parts: dict[str, Any] = read(path, subject)["parts"]
         except UserError:
             # Nothing there yet, or the form of an earlier benchmark, which no page can read.
             self.parts = {}
-        self.head = {"format": FORMAT, "version": VERSION, "command": command, "quick": quick}
+        form = FORMAT.format(subject=subject)
+        self.head = {"format": form, "version": VERSIONS[subject], "command": command, "quick": quick}
 
     def put(self, name: str, part: dict[str, Any]) -> None:
         self.parts[name] = part
