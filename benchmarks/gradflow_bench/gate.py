@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from gradflow_bench import models, reference
-from layerlab.gradflow.jacobian import jacobian
-from layerlab.gradflow.profile import profile
+from layerlab.gradflow.jacobians import jacobian
+from layerlab.gradflow.profiling import profile
 from layerlab.gradflow.singular_values import singular_values
 
 ALLOWED = 1e-6

@@ -184,7 +184,7 @@ def _jacobians(part: dict[str, Any]) -> str:
         "The peer only forms the Jacobian, in chunks of 64 rows by vmap of a vjp, as torch.func.jacrev does; what is "
         "done with it is free. **Extrapolated**: two chunks were timed and multiplied by the number of chunks, whose "
         "cost is the same each. torch.autograd.functional.jacobian(vectorize=True), which needs room for all rows at "
-        f"once, takes {words.span(v['chunks_to_vectorized'])} of the time of chunks at {v['entries']:,} entries, where "
+        f"once, takes {words.span(v['chunks_to_vectorized'])} times as long as chunks at {v['entries']:,} entries, where "
         f"layerlab is {words.span(v['times_cheaper'])} times cheaper (feed-forward).\n\n"
         + words.table(head, rows)
         + "\n\n![Times faster than forming the Jacobian, by step and size](images/benchmarks-jacobians.svg)"
@@ -237,6 +237,6 @@ def _monitor(part: dict[str, Any]) -> str:
     own = ", ".join(f"{100 * share:.1f}" for share in part["own_account"])
     return (
         f"## The monitor\n\n{part['steps']} training steps of an encoder ({size}, batch 8) with and without "
-        f"`layerlab.gradflow.monitor` in its default settings, in turn: {words.span(part['ratio'])} times the time "
-        f"without. By its own account, over the runs: {own} per cent."
+        f"`layerlab.gradflow.monitoring.monitor` in its default settings, in turn: "
+        f"{words.span(part['ratio'])} times the time without. By its own account, over the runs: {own} per cent."
     )

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradflow_bench.models import Size, pieces
-from layerlab.gradflow.jacobian import jacobian
+from layerlab.gradflow.jacobians import jacobian
 from layerlab.gradflow.linear_maps import DenseMap
-from layerlab.gradflow.profile import BUDGET, TOLERANCE
+from layerlab.gradflow.profiling import BUDGET, TOLERANCE
 from layerlab.gradflow.singular_values import extreme_singular_values
 
 # Rows of a Jacobian that are formed at once: the fastest of 16, 64, 256 and 1024 at width 256.

@@ -1,4 +1,4 @@
-"""What `layerlab.gradflow.monitor` costs a training: the same training with and without it, in turn."""
+"""What `layerlab.gradflow.monitoring.monitor` costs a training: the same training with and without it, in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from graph_bench import timing
 
 from gradflow_bench.models import Size, encoder
-from layerlab.gradflow.monitor import Monitor
+from layerlab.gradflow.monitoring.monitor import Monitor
 
 
 def overhead(size: Size, batch: int, steps: int, rounds: int) -> dict[str, Any]:

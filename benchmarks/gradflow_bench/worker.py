@@ -18,7 +18,7 @@ from graph_bench.worker import _forget_peak, _settle, _status
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradflow_bench.models import Size, subject
-from layerlab.gradflow import gradients, measurement, profile
+from layerlab.gradflow import gradients, measurement, profiling
 
 
 class Clock:
@@ -46,21 +46,21 @@ class Clock:
 def whole(model: str, size: dict[str, int], threads: int, forwards: int) -> dict[str, Any]:
     """Profiles one model. Idle means: everything imported, the model and its input there, a tiny model profiled."""
     torch.set_num_threads(threads)
-    profile.profile(*subject(model, Size(1, 16, 2, 4)))
+    profiling.profile(*subject(model, Size(1, 16, 2, 4)))
     net, x = subject(model, Size(**size))
     forward = _forward(net, x, forwards)
     clock, factors = Clock(), _Factors()
-    clock.wrap(profile, "opened", "opening")
-    clock.wrap(profile, "gradient_layers", "gradients")
-    clock.wrap(profile, "step_ends", "layers")
-    clock.wrap(profile, "bound", "bounds of weights")
+    clock.wrap(profiling, "opened", "opening")
+    clock.wrap(profiling, "gradient_layers", "gradients")
+    clock.wrap(profiling, "step_ends", "layers")
+    clock.wrap(profiling, "bound", "bounds of weights")
     clock.wrap(gradients, "gain", "bounds of attention")
     factors.watch()
     _settle()
     idle = _status()["VmRSS"]
     exact = _forget_peak()
     started, busy = time.perf_counter(), time.process_time()
-    found = profile.profile(net, x)
+    found = profiling.profile(net, x)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     peak = _status()["VmHWM"] if exact else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     parts = dict(clock.seconds)

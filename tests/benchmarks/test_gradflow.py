@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from layerlab.gradflow.profile import Profile
-from layerlab.gradflow.profile import profile as measured
+from layerlab.gradflow.profiling import Profile
+from layerlab.gradflow.profiling import profile as measured
 
 ROOT = Path(__file__).parents[2]
 
