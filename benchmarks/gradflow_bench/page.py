@@ -184,8 +184,8 @@ def _jacobians(part: dict[str, Any]) -> str:
         "The peer only forms the Jacobian, in chunks of 64 rows by vmap of a vjp, as torch.func.jacrev does; what is "
         "done with it is free. **Extrapolated**: two chunks were timed and multiplied by the number of chunks, whose "
         "cost is the same each. torch.autograd.functional.jacobian(vectorize=True), which needs room for all rows at "
-        f"once, takes {words.span(v['chunks_to_vectorized'])} times as long as chunks at {v['entries']:,} entries, where "
-        f"layerlab is {words.span(v['times_cheaper'])} times cheaper (feed-forward).\n\n"
+        f"once, takes {words.span(v['chunks_to_vectorized'])} times as long as chunks at {v['entries']:,} entries, "
+        f"where layerlab is {words.span(v['times_cheaper'])} times cheaper (feed-forward).\n\n"
         + words.table(head, rows)
         + "\n\n![Times faster than forming the Jacobian, by step and size](images/benchmarks-jacobians.svg)"
     )
