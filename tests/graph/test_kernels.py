@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -231,33 +230,6 @@ def test_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> 
                 assert torch.equal(a, b)
 
 
-def test_kernels_may_be_called_from_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "SMALL", 0)
-    m = power_law().normalized_adjacency()
-    x = randn(3000, 9, dtype=torch.float32, grad=False)
-    with threads_set(2):
-        expected = ops.spmm(m, x)
-        outs: list[Tensor] = []
-        callers = [
-            threading.Thread(target=lambda: outs.extend(ops.spmm(m, x) for _ in range(20))) for _ in range(6)
-        ]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-    assert len(outs) == 120
-    assert all(torch.equal(out, expected) for out in outs)
-
-
-def test_an_error_in_a_thread_reaches_the_caller() -> None:
-    def fail(first: int, last: int) -> None:
-        if first:
-            raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        threads.run(fail, (), [0, 1, 2])
-
-
 def test_parts_balance_entries_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     crow = np.cumsum([0, *([1] * 1000), 5000, *([1] * 3000)])
     with threads_set(4):
@@ -398,15 +370,6 @@ def test_operators_refuse_what_does_not_fit() -> None:
     ):
         with pytest.raises(UserError):
             call()
-
-
-def test_half_precision_takes_the_plain_path() -> None:
-    m, x = matrix(9, 9, 0.5, dtype=torch.float32), randn(9, 4, dtype=torch.float32, grad=False)
-    half = ops.spmm(m.to(dtype=torch.bfloat16), x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), ops.spmm(m, x), rtol=0.05, atol=0.05)
-    dropped = ops.dropout(torch.ones(1000, dtype=torch.bfloat16), 0.5, training=True)
-    assert 0.3 < float((dropped > 0).float().mean()) < 0.7
 
 
 def test_kept_transposed_values_follow_changes_in_place() -> None:

@@ -100,6 +100,7 @@ def coefficients_of(
 ) -> Tensor:
     """The coefficients of `attend` before dropout, ``(nnz, heads)``; differentiable."""
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    expect_tensors(z, target, source)
     both = torch.stack([target, source]).expand(2, heads, -1)
     # Block-diagonal in the heads: entry ((h, f), (s, h')) is a_s[h, f] where h = h'. One product for all scores.
     spread = torch.diag_embed(both.permute(2, 0, 1)).permute(2, 0, 1, 3)

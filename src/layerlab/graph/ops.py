@@ -70,6 +70,10 @@ class _SparseProduct(torch.autograd.Function):
         pattern: Pattern = ctx.pattern
         _, needs_values, needs_dense = ctx.needs_input_grad
         to_values = to_dense = None
+        if gradient.is_meta:
+            # Shapes only: a pattern without memory cannot be transposed.
+            to_values = torch.empty_like(values) if needs_values else None
+            return None, to_values, torch.empty_like(dense) if needs_dense else None
         if needs_values:
             to_values = _sampled_product(pattern, gradient, dense).squeeze(1)
         if needs_dense:
@@ -159,6 +163,7 @@ def propagate(matrix: SparseMatrix, x: Tensor | SparseMatrix, steps: int = 1) ->
     """
     if steps < 0:
         raise UserError(f"expected steps >= 0, got {steps}")
+    expect_tensors(None if isinstance(x, SparseMatrix) else x)
     if isinstance(x, SparseMatrix):
         constant = matrix.multiplies_sparsely and x.multiplies_sparsely and not torch.compiler.is_compiling()
         if steps and constant and matrix.dtype == x.dtype and matrix.shape[1] == x.shape[0]:
@@ -202,6 +207,7 @@ def edge_sum(matrix: SparseMatrix | Pattern, by_row: Tensor, by_column: Tensor) 
     """
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
     rows, columns = pattern.shape
+    expect_tensors(by_row, by_column)
     if by_row.ndim != 2 or by_row.shape[0] != rows or by_column.shape != (columns, by_row.shape[1]):
         raise UserError(
             f"expected ({rows}, H) and ({columns}, H) scores, got {tuple(by_row.shape)} and {tuple(by_column.shape)}"
@@ -269,11 +275,15 @@ def edge_softmax(matrix: SparseMatrix | Pattern, scores: Tensor) -> Tensor:
     Returns:
         ``(nnz, H)``, non-negative, each row of the pattern summing to 1 in each head.
 
+    Raises:
+        UserError: scores of another shape, or that are no floating-point tensor.
+
     >>> m = SparseMatrix.from_dense(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
     >>> edge_softmax(m, torch.tensor([[0.0], [0.0], [7.0]])).flatten().tolist()
     [0.5, 0.5, 1.0]
     """
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    _check_floating(scores)
     if scores.ndim != 2 or scores.shape[0] != pattern.nnz:
         raise UserError(f"expected scores of shape ({pattern.nnz}, heads), got {tuple(scores.shape)}")
     return _EdgeSoftmax.apply(pattern, scores)
@@ -316,8 +326,18 @@ def attention_aggregate(matrix: SparseMatrix | Pattern, coefficients: Tensor, va
 
     Returns:
         ``(n, H, F)``.
+
+    Raises:
+        UserError: shapes, dtypes or devices do not fit, or these are no floating-point tensors.
     """
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
+    _check_floating(coefficients)
+    _check_floating(values)
+    if not _alike(coefficients, values):
+        raise UserError(
+            f"the coefficients are {coefficients.dtype} on {coefficients.device}, the values {values.dtype} on "
+            f"{values.device}; bring one to the other with .to()"
+        )
     if values.ndim != 3 or values.shape[0] != pattern.shape[1]:
         raise UserError(
             f"expected values of shape ({pattern.shape[1]}, heads, features), got {tuple(values.shape)}"

@@ -115,6 +115,14 @@ def test_half_precision_gives_what_single_gives_nearly(function: Function, dtype
     torch.testing.assert_close(x.grad.float(), single.grad, rtol=0.1, atol=0.1)
 
 
+def test_dropout_in_half_precision() -> None:
+    torch.manual_seed(0)
+    dropped = ops.dropout(torch.ones(1000, dtype=torch.bfloat16), 0.5, training=True)
+    assert dropped.dtype == torch.bfloat16
+    assert 0.4 < float((dropped == 2).float().mean()) < 0.6
+    assert ((dropped == 0) | (dropped == 2)).all()
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
 def test_what_is_no_real_number_is_refused(function: Function, dtype: torch.dtype) -> None:
@@ -236,7 +244,7 @@ def test_long_indices_give_the_bits_of_short_ones(dropped: float) -> None:
 
 def test_a_numpy_array_is_no_tensor() -> None:
     numbers, weight = torch.ones(NODES, WIDTH).numpy(), torch.ones(2, WIDTH)
-    labels = torch.zeros(NODES, dtype=torch.int64)
+    labels, edges = torch.zeros(NODES, dtype=torch.int64), torch.ones(ADJACENCY.nnz, 2)
     for call in (
         lambda: ops.spmm(ADJACENCY, numbers),
         lambda: ops.linear(numbers, weight),
@@ -250,8 +258,28 @@ def test_a_numpy_array_is_no_tensor() -> None:
         lambda: cross_entropy(numbers, labels),
         lambda: scores(torch.ones(NODES, 2), labels.numpy(), labels),
         lambda: SparseMatrix.from_dense(numbers),
+        lambda: ops.propagate(ADJACENCY, numbers, steps=0),
+        lambda: ops.edge_sum(ADJACENCY, numbers, torch.ones(NODES, WIDTH)),
+        lambda: ops.edge_sum(ADJACENCY, torch.ones(NODES, WIDTH), numbers),
+        lambda: ops.edge_softmax(ADJACENCY, edges.numpy()),
+        lambda: ops.attention_aggregate(ADJACENCY, edges.numpy(), torch.ones(NODES, 2, 3)),
+        lambda: ops.attention_aggregate(ADJACENCY, edges, torch.ones(NODES, 2, 3).numpy()),
+        lambda: attention.coefficients_of(ADJACENCY, numbers, *VECTORS, heads=HEADS),
     ):
         with pytest.raises(UserError, match="expected a tensor, got ndarray"):
+            call()
+
+
+def test_numbers_of_edges_are_floating_and_of_one_kind() -> None:
+    edges, values = torch.ones(ADJACENCY.nnz, 2), torch.ones(NODES, 2, 3)
+    for call in (
+        lambda: ops.edge_softmax(ADJACENCY, edges.long()),
+        lambda: ops.attention_aggregate(ADJACENCY, edges.long(), values),
+        lambda: ops.attention_aggregate(ADJACENCY, edges, values.bool()),
+        lambda: ops.attention_aggregate(ADJACENCY, edges.double(), values),
+        lambda: ops.attention_aggregate(ADJACENCY, edges, values.to("meta")),
+    ):
+        with pytest.raises(UserError, match=r"expected floating-point numbers|the coefficients are"):
             call()
 
 
@@ -261,3 +289,17 @@ def test_meta_tensors_have_shapes(make: type[nn.Module]) -> None:
     out = model(torch.empty(NODES, WIDTH, device="meta"), graph())
     assert out.is_meta
     assert out.shape == (NODES, 3)
+    x = torch.empty(NODES, WIDTH, device="meta", requires_grad=True)
+    model(x, graph()).sum().backward()
+    for tensor in (x, *model.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.is_meta
+        assert tensor.grad.shape == tensor.shape
+
+
+def test_values_on_the_meta_device_get_gradients_of_their_shape() -> None:
+    adjacency = ADJACENCY.to(device="meta")
+    values = adjacency.values.clone().requires_grad_()
+    ops.spmm(adjacency.with_values(values), torch.empty(NODES, WIDTH, device="meta")).sum().backward()
+    assert values.grad is not None
+    assert values.grad.shape == (ADJACENCY.nnz,)
