@@ -98,6 +98,34 @@ def test_dense_features(p: float, activation: Activation | None, block: int, mon
                     compare(x, operator, weight, bias, activation, p)
 
 
+@pytest.mark.parametrize("chunk", [1, 33, 110, 1 << 14])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chunks_of_constant_features(chunk: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_BLOCK", 1)
+    monkeypatch.setattr(fused, "_CHUNK", chunk)
+    monkeypatch.setattr(fused.threads, "SMALL", 0)
+    x = randn(20, 11, seed=5, dtype=dtype)
+    for activation in ACTIVATIONS:
+        for width in (1, 9, 16):
+            results = []
+            for count in (0, 1, 2, 3):
+                weight = randn(width, 11, seed=1, dtype=dtype).requires_grad_()
+                monkeypatch.setattr(torch, "get_num_threads", lambda count=count: max(1, count))
+                torch.manual_seed(3)
+                if count:
+                    out = convolve(x, None, weight, activation=activation, p=0.4, training=True)
+                else:
+                    out = by_single_operators(x, None, weight, None, activation, 0.4)
+                results.append(gradients(out, [weight]))
+            rounding = (
+                {"rtol": 1e-11, "atol": 1e-13} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
+            )
+            for a, b in zip(results[0], results[1], strict=True):
+                torch.testing.assert_close(a, b, **rounding)
+            for other in results[2:]:
+                assert all(torch.equal(a, b) for a, b in zip(results[1], other, strict=True))
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("small", [0, 1 << 60])
 def test_the_library_and_our_own_products_of_what_was_gathered(

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layerlab.graph.kernels import attention_backward_cpu, attention_cpu, kept, products_cpu
+from layerlab.graph.kernels import attention_backward_cpu, attention_cpu, dropped_cpu, kept, products_cpu
 
 SOURCE = Path(__file__).parents[3] / "src" / "layerlab"
 FILES = ("jit", "kept", "products_cpu", "vector")
@@ -72,7 +72,7 @@ def edited(monkeypatch: pytest.MonkeyPatch):
     kept.stamp.cache_clear()
 
 
-KERNELS = [products_cpu, attention_cpu, attention_backward_cpu]
+KERNELS = [products_cpu, dropped_cpu, attention_cpu, attention_backward_cpu]
 
 
 @pytest.mark.parametrize("module", KERNELS, ids=lambda module: module.__name__.rpartition(".")[2])

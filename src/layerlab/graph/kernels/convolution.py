@@ -12,6 +12,8 @@ product, ``(P y) W^T + b``: gathering is what costs, and it is by the column.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +27,18 @@ from layerlab.graph.sparse import Pattern, SparseMatrix
 
 # Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
 _BLOCK = 1 << 18
+# Numbers of a chunk for one thread: 64 kB of float32, a part of the second-level cache.
+_CHUNK = 1 << 14
 # Columns up to which dense products of small features have a kernel of their own, however many rows there are.
 _NARROW = 16
+
+
+@cache
+def _dropped() -> ModuleType:
+    from layerlab.graph.kernels import dropped_cpu
+
+    return dropped_cpu
+
 
 Single = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
 
@@ -98,6 +110,12 @@ def _block_rows(x: NDArray[Any]) -> int:
     return max(1, _BLOCK // max(1, x.shape[1]))
 
 
+def _chunks(x: NDArray[Any]) -> tuple[int, int]:
+    """Rows of a chunk that a thread makes and uses alone, and how many there are."""
+    rows = max(1, _CHUNK // max(1, x.shape[1]))
+    return rows, -(-len(x) // rows)
+
+
 def _small_product(x: NDArray[Any], w: NDArray[Any], work: int) -> NDArray[Any]:
     """``x w`` without a library, whose threads meet even over a few microseconds of work."""
     out = np.empty((len(x), w.shape[1]), x.dtype)
@@ -116,6 +134,11 @@ def _dense_product(
             return (torch.from_numpy(y) @ weight.t()).numpy(), y
         return _small_product(y, _transposed(array(weight)), work), y
     z = np.empty((len(x), len(weight)), x.dtype)
+    if len(weight) <= _NARROW:
+        rows, chunks = _chunks(x)
+        arguments = (x, before.activation, before.law, _transposed(array(weight)), rows, z)
+        threads.run(_dropped().dropped_product, arguments, threads.even_parts(chunks, 2 * x.size))
+        return z, None
     rows, out = _block_rows(x), torch.from_numpy(z)
     for start in range(0, len(x), rows):
         block = torch.from_numpy(before.of(x[start : start + rows], start * x.shape[1]))
@@ -139,6 +162,12 @@ def _dense_backward(
         if to_x is not None:
             before.backward(_small_product(to_z, array(weight), work), y, 0, to_x)
         return to_x, to_weight
+    if y is None and not needs_x and len(weight) <= _NARROW:
+        rows, chunks = _chunks(x)
+        partial = np.empty((chunks, *weight.shape), x.dtype)
+        arguments = (x, before.activation, before.law, to_z, rows, partial)
+        threads.run(_dropped().dropped_gradient, arguments, threads.even_parts(chunks, 2 * x.size))
+        return None, partial.sum(0)
     rows, given = _block_rows(x), torch.from_numpy(to_z)
     sums = torch.zeros_like(weight) if y is None else given.t() @ torch.from_numpy(y)
     for start in range(0, len(x), rows):

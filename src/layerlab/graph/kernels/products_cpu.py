@@ -197,10 +197,10 @@ def _some_columns(zero: Any, x: Any, w: Any, out: Any, offset: Any, first: Any, 
         row += U(1)
 
 
-@kernel
-def dense_product(x: Any, w: Any, out: Any, first: int, last: int) -> None:
-    """``out = x w``: for small products, where a library that is made for large ones loses its time on the way."""
-    width, a, b = U(w.shape[1]), U(first), U(last)
+@inline
+def product_of_rows(x: Any, w: Any, out: Any, a: Any, b: Any) -> None:
+    """Rows ``a ... b - 1`` of ``out = x w``."""
+    width = U(w.shape[1])
     f = U(0)
     while f + U(16) <= width:
         _some_columns(zeros(x, 16), x, w, out, f, a, b)
@@ -224,6 +224,12 @@ def dense_product(x: Any, w: Any, out: Any, first: int, last: int) -> None:
         _some_columns(zeros(x, 2), x, w, out, U(0), a, b)
     elif rest == U(1):
         _some_columns(zeros(x, 1), x, w, out, U(0), a, b)
+
+
+@kernel
+def dense_product(x: Any, w: Any, out: Any, first: int, last: int) -> None:
+    """``out = x w``: for small products, where a library that is made for large ones loses its time on the way."""
+    product_of_rows(x, w, out, U(first), U(last))
 
 
 @inline
@@ -295,7 +301,7 @@ def _activate_block(
 
 
 @inline
-def _activate_batch(
+def activate_batch(
     x: Any,
     activation: Any,
     words: Any,
@@ -340,11 +346,11 @@ def activate(
         a, b, s = U(start), U(stop), U(shift)
         # Inlined with a constant each time: no branch is left within the loops.
         if activation == RELU:
-            _activate_batch(x, RELU, words, s, threshold, scale, out, a, b)
+            activate_batch(x, RELU, words, s, threshold, scale, out, a, b)
         elif activation == ELU:
-            _activate_batch(x, ELU, words, s, threshold, scale, out, a, b)
+            activate_batch(x, ELU, words, s, threshold, scale, out, a, b)
         else:
-            _activate_batch(x, NONE, words, s, threshold, scale, out, a, b)
+            activate_batch(x, NONE, words, s, threshold, scale, out, a, b)
 
 
 @inline
