@@ -193,6 +193,12 @@ def test_one_sample_does_not_mix_with_others() -> None:
     assert not profile(nn.Linear(3, 2), torch.randn(3)).separate
 
 
+def test_compiled_models_are_refused() -> None:
+    compiled = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), backend="eager")
+    _raises(compiled, torch.randn(2, 3), "the model is compiled")
+    _raises(nn.Sequential(nn.Linear(3, 3), compiled), torch.randn(2, 3), "1 is compiled")
+
+
 def test_scripted_models_are_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated

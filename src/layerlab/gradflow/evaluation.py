@@ -107,6 +107,11 @@ def _check_parameters(model: nn.Module) -> None:
                 f"{name or 'the model'} is scripted or traced (torch.jit), which cannot be watched; pass the model it "
                 "was made from"
             )
+        if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            raise UserError(
+                f"{name or 'the model'} is compiled (torch.compile), which cannot be watched; pass the model it was "
+                "made from"
+            )
     for name, tensor in model.named_parameters():
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise UserError(
