@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from layerlab.graph import attention, loss, ops
-from layerlab.graph.kernels import jit, products_cpu, threads
+from layerlab.graph.kernels import convolution, jit, products_cpu, threads
+from layerlab.graph.kernels.operators import ELU, NONE, RELU
 from layerlab.graph.models import GAT, GCN
 from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
@@ -69,6 +70,19 @@ def models() -> None:
                 model(x, graph).sum().backward()
 
 
+def chunks() -> None:
+    """Features that are made and used chunk by chunk, the last one short."""
+    convolution._BLOCK, block = 0, convolution._BLOCK
+    convolution._CHUNK, chunk = 40, convolution._CHUNK
+    for rows, width in itertools.product((1, 3, 20), (1, 7, 8, 11)):
+        x, weight = randn(rows, width), randn(16, width).requires_grad_()
+        for code in (NONE, RELU, ELU):
+            convolution.convolve(
+                x, None, weight, None, code, 1, 0.5, lambda *given: given[0]
+            ).sum().backward()
+    convolution._BLOCK, convolution._CHUNK = block, chunk
+
+
 def losses() -> None:
     for rows, classes in itertools.product((1, 3, 1030), range(1, 20)):
         logits, labels = randn(rows, classes), torch.randint(classes, (rows,), generator=generator)
@@ -113,4 +127,5 @@ if __name__ == "__main__":
     activations()
     coefficients()
     models()
+    chunks()
     losses()
