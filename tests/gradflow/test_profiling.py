@@ -66,6 +66,19 @@ def test_the_bound_of_a_chain_is_attained_where_theory_says() -> None:
     assert found.layers[-1].bound_product == pytest.approx(4 * np.log(0.25), rel=1e-9)
 
 
+def test_the_bound_of_a_circular_convolution_is_exact() -> None:
+    model = chain(
+        nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Conv2d(3, 2, 3, padding=1)
+    ).double()
+    first, _, last = profile(
+        model, torch.randn(2, 2, 6, 6, dtype=torch.float64), tolerance=1e-9, budget=400
+    ).layers
+    assert first.bound.reason == "circular convolution: spectral norm, exact"
+    assert first.slack == pytest.approx(1.0, abs=1e-9)
+    # Padded by zeros it is a part of a circular one.
+    assert 1.0 < last.slack < 1.2
+
+
 def test_a_hundred_sigmoid_layers_do_not_underflow() -> None:
     model = chain(*(m for _ in range(100) for m in (nn.Linear(6, 6), nn.Sigmoid())))
     found = profile(model, torch.randn(2, 6))

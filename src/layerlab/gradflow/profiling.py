@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.bounds.combination import bound
+from layerlab.gradflow.bounds.combination import Bound, bound
+from layerlab.gradflow.bounds.gains import module_gain
 from layerlab.gradflow.evaluation import Choice
-from layerlab.gradflow.gradients import gain_of, gradient_layers, opened, recurrence
+from layerlab.gradflow.gradients import Opened, gain_of, gradient_layers, opened, recurrence
 from layerlab.gradflow.layer_profile import LayerProfile, listed
 from layerlab.gradflow.measurement import product_ends, step_ends
+from layerlab.gradflow.path import Step
 from layerlab.gradflow.recurrent import ThroughTime
 from layerlab.gradflow.trace import by_memory
 from layerlab.gradflow.verdict import Verdict, judge
@@ -145,7 +147,7 @@ def profile(
         for product in product_ends(found.factors, tolerance=tolerance, budget=budget, seed=seed):
             index = len(measured)
             step = found.way[index]
-            limit = bound(step.operations, step.begins, gain_of)
+            limit = _bound(found, step)
             total += math.log(limit.value) if limit.value else -math.inf
             measured.append(
                 LayerProfile(
@@ -173,6 +175,18 @@ def profile(
         notes=tuple(_notes(measured, found.separate, tolerance)),
         seconds=time.monotonic() - began,
     )
+
+
+def _bound(found: Opened, step: Step) -> Bound:
+    """By operations, or where that is more by what is known of a module as a whole: of a circular convolution, say."""
+    limit = bound(step.operations, step.begins, gain_of)
+    if step.modules != (step.module,) or not isinstance(found.model, nn.Module):
+        return limit
+    given = found.trace.tensors(step.start)[0].shape
+    known = module_gain(found.model.get_submodule(step.module), given)
+    if known is None or len({o.module for o in step.operations}) > 1 or known.factors()[0] >= limit.value:
+        return limit
+    return Bound(known.factors()[0], known.scope, known.reason)
 
 
 def _notes(layers: Sequence[LayerProfile], separate: bool, tolerance: float) -> list[str]:
