@@ -87,7 +87,7 @@ def look(seen: Seen) -> Callable[[Any], Activation] | None:
     name = seen.name.removeprefix("aten::").removesuffix("_")
     if (name not in _SLOPES and name not in _SOFTMAX) or not seen.depends or not seen.depends[0]:
         return None
-    given = _bound(seen)
+    given = seen.named()
     x = next(iter(given.values()))
     if not x.is_floating_point() or x.numel() == 0:
         return None
@@ -97,14 +97,6 @@ def look(seen: Seen) -> Callable[[Any], Activation] | None:
             return lambda result: _softmax(name, seen, result, int(given["dim"]), size, absmax)
         measured = _elementwise(name, seen, x, given)
     return lambda result: measured
-
-
-def _bound(seen: Seen) -> dict[str, Any]:
-    """The arguments by name, defaults included; the input is the first."""
-    arguments = seen.function._schema.arguments  # type: ignore[attr-defined]
-    given = {a.name: a.default_value for a in arguments if a.has_default_value()}
-    values = {a.name: value for a, value in zip(arguments, seen.args, strict=False)}
-    return {**values, **{name: v for name, v in given.items() if name not in values}, **seen.kwargs}
 
 
 def _elementwise(name: str, seen: Seen, x: Tensor, given: Mapping[str, Any]) -> Activation:

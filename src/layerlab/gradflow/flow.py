@@ -38,12 +38,24 @@ class Seen:
     """
 
     name: str
-    function: Callable[..., Any]
+    function: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     depends: tuple[bool, ...]
     module: str
     call: int
+
+    @property
+    def schema(self) -> Any:
+        """What the operator says of its arguments: names, defaults, and which are written to."""
+        return self.function._schema
+
+    def named(self) -> dict[str, Any]:
+        """The arguments by name, in the operator's order, defaults included."""
+        named = {a.name: a.default_value for a in self.schema.arguments if a.has_default_value()}
+        given = {a.name: value for a, value in zip(self.schema.arguments, self.args, strict=False)}
+        values = {**named, **given, **self.kwargs}
+        return {a.name: values[a.name] for a in self.schema.arguments if a.name in values}
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -35,12 +35,6 @@ class Law:
     combine: Combine = "sum"
 
 
-def schema_of(seen: Seen) -> Any:
-    """What the operator says of its arguments: names, defaults, and which are written to."""
-    operator: Any = seen.function
-    return operator._schema
-
-
 class Arguments:
     """The arguments of an operation by their names, defaults included.
 
@@ -51,15 +45,8 @@ class Arguments:
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
-        schema: Any = schema_of(seen)
-        self._names = [argument.name for argument in schema.arguments]
-        self._values: dict[str, Any] = {
-            argument.name: argument.default_value
-            for argument in schema.arguments
-            if argument.has_default_value()
-        }
-        self._values.update(zip(self._names, seen.args, strict=False))
-        self._values.update(seen.kwargs)
+        self._names = [argument.name for argument in seen.schema.arguments]
+        self._values = seen.named()
         named = [
             (self._names[int(path[1])] if path[0] == 0 else str(path[1]), tensor)
             for path, tensor in leaves((seen.args, dict(seen.kwargs)))

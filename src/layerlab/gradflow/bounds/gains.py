@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.gradflow.bounds import attention, elementwise, linear, normalization, shape
-from layerlab.gradflow.bounds.arguments import Arguments, Combine, Law, Rule, Scope, copies_in_view, schema_of
+from layerlab.gradflow.bounds.arguments import Arguments, Combine, Law, Rule, Scope, copies_in_view
 from layerlab.gradflow.bounds.convolution_norm import convolution_norm
 from layerlab.gradflow.flow import Seen
 from layerlab.gradflow.nested import leaves
@@ -156,7 +156,7 @@ def _rule(name: str) -> Rule:
 
 def _overwritten(seen: Seen) -> Tensor | None:
     """The argument that the operation writes to."""
-    for argument, value in zip(schema_of(seen).arguments, seen.args, strict=False):
+    for argument, value in zip(seen.schema.arguments, seen.args, strict=False):
         if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor):
             return value
     return None
