@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graph_bench import runners, timing
 from graph_bench.workloads import Workload
-from layerlab.graph import kernels
+from layerlab.lab import kernels
 
 # Largest difference of outputs, loss and gradients, relative to the largest number of each. In float64 rounding is
 # 1e-16 a sum; in float32 6e-8, and sums of 10^5 numbers in another order may lose three digits of it (measured at 2.3

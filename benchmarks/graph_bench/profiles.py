@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from graph_bench import timing
-from layerlab.graph.kernels import operators, threads
+from layerlab.graph.kernels import operators
 from layerlab.lab import optimizing
+from layerlab.lab.kernels import threads
 
 KERNEL, VIEWS = "kernel ", "views of tensors"
 # Operators that give the same numbers another form. They take time, so they are in the profile, but a step could do

@@ -412,7 +412,7 @@ def fresh_machine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         asked.append(tuple(name.rpartition(".")[2] for name in modules))
         return False
 
-    monkeypatch.setattr("layerlab.graph.kernels.kept.are_kept", are_kept)
+    monkeypatch.setattr("layerlab.lab.kernels.kept.are_kept", are_kept)
     return asked
 
 

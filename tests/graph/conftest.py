@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerlab.graph import kernels
+from layerlab.lab import kernels
 
 # pytest's importlib mode leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))

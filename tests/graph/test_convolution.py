@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels, ops
+from layerlab.graph import ops
 from layerlab.graph.convolution import Activation, convolve
 from layerlab.graph.kernels import convolution as fused
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
 from layerlab.graph.kernels.operators import activate as activate_operator
 from layerlab.graph.sparse import SparseMatrix
+from layerlab.lab import kernels
 
 CODES = {None: NONE, "relu": RELU, "elu": ELU}
 ACTIVATIONS: tuple[Activation | None, ...] = (None, "relu", "elu")

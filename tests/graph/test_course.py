@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from layerlab.graph import kernels, ops, reference
+from layerlab.graph import ops, reference
 from layerlab.graph.course import CourseGAT, CourseGCN
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab import kernels
 
 NODES, FEATURES, CLASSES = 9, 5, 3
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import attention, kernels, ops
-from layerlab.graph.kernels import threads
+from layerlab.graph import attention, ops
 from layerlab.graph.layers import neighbourhoods
 from layerlab.graph.models import GAT, GCN
 from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab import kernels
+from layerlab.lab.kernels import threads
 from layerlab.lab.random import drop_threshold, words
 
 K = torch.ops.layerlab
@@ -90,7 +91,7 @@ def test_activation_at_the_edges() -> None:
 def test_exponential_is_right_to_two_units_in_the_last_place() -> None:
     from numba import njit
 
-    from layerlab.graph.kernels.vector import exponential, exponential_minus_one, load, store, zeros
+    from layerlab.lab.kernels.vector import exponential, exponential_minus_one, load, store, zeros
 
     @njit
     def both(x, plain, minus_one):

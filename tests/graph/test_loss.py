@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels
 from layerlab.graph.loss import cross_entropy, scores
+from layerlab.lab import kernels
 
 
 def sample(rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ def test_extreme_logits_give_what_torch_gives(value: float) -> None:
 
 
 def test_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerlab.graph.kernels import threads
+    from layerlab.lab.kernels import threads
 
     monkeypatch.setattr(threads, "SMALL", 0)
     logits, labels = sample(3000, 7, torch.float32)
@@ -110,7 +110,7 @@ def test_the_first_of_equal_logits_is_the_class_and_nan_is_no_hit() -> None:
 
 
 def test_scores_have_the_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerlab.graph.kernels import threads
+    from layerlab.lab.kernels import threads
 
     monkeypatch.setattr(threads, "SMALL", 0)
     logits, labels = sample(5000, 7, torch.float32)

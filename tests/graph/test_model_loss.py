@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels
 from layerlab.graph.field import receptive_field
-from layerlab.graph.kernels import one_step, threads
+from layerlab.graph.kernels import one_step
 from layerlab.graph.layers import GraphLike, neighbourhoods
 from layerlab.graph.loss import cross_entropy
 from layerlab.graph.model_loss import ModelLoss
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
-from layerlab.lab import private
+from layerlab.lab import kernels, private
+from layerlab.lab.kernels import threads
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "gcn": lambda: GCN(9, 5, 3),

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels, ops
+from layerlab.graph import ops
 from layerlab.graph.kernels import attention as operator
 from layerlab.graph.sparse import Pattern, SparseMatrix, expect_tensors
+from layerlab.lab import kernels
 
 
 def attend(

@@ -7,11 +7,12 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels, ops
+from layerlab.graph import ops
 from layerlab.graph.kernels import convolution as fused
 from layerlab.graph.kernels.operators import ELU, NONE, RELU, activate
-from layerlab.graph.kernels.registration import direct, plain
 from layerlab.graph.sparse import SparseMatrix, expect_tensors
+from layerlab.lab import kernels
+from layerlab.lab.kernels.registration import direct, plain
 
 Activation: TypeAlias = Literal["relu", "elu"]
 _CODES: dict[str | None, int] = {None: NONE, "relu": RELU, "elu": ELU}

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels
 from layerlab.graph.kernels import loss as fused
-from layerlab.graph.kernels.registration import direct
 from layerlab.graph.sparse import expect_tensors
+from layerlab.lab import kernels
+from layerlab.lab.kernels.registration import direct
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,16 +8,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from layerlab.graph import kernels, ops
+from layerlab.graph import ops
 from layerlab.graph.kernels import one_step
 from layerlab.graph.kernels.attention import slabs_of
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
-from layerlab.graph.kernels.registration import direct, plain
 from layerlab.graph.layers import GATConv, GCNConv, GraphLike
 from layerlab.graph.loss import cross_entropy
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import Pattern, SparseMatrix
-from layerlab.lab import private
+from layerlab.lab import kernels, private
+from layerlab.lab.kernels.registration import direct, plain
 
 _Parts = tuple[list[one_step.Layer], list[Tensor | None]]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph import kernels
 from layerlab.graph.kernels import operators
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
 from layerlab.graph.sparse import Pattern, SparseMatrix, expect_tensors
+from layerlab.lab import kernels
 
 # Numbers per block of a values gradient: 1/2 MB of float32 stays in the cache and is reused by the allocator, while
 # a whole entries x features tensor is paged in anew at every step.

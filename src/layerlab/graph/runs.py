@@ -17,11 +17,11 @@ from torch import nn
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
 from layerlab.graph.experiments import cells_of, fingerprint
-from layerlab.graph.kernels import kept
 from layerlab.graph.settings import MODELS, Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.files import write_atomic
+from layerlab.lab.kernels import kept
 from layerlab.lab.race import CellResult, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.training import fit, one_thread
@@ -58,7 +58,12 @@ def default_protocol(dataset: NodeDataset) -> str:
 
 def are_compiled(models: Sequence[str]) -> bool:
     """Whether this machine keeps compiled code of the kernels that these models train with."""
-    return kept.are_kept(kept.PRODUCTS + (kept.ATTENTION if "gat" in models else ()))
+    files = [
+        "products_cpu",
+        "loss_cpu",
+        *(["attention_cpu", "attention_backward_cpu"] if "gat" in models else []),
+    ]
+    return kept.are_kept(f"layerlab.graph.kernels.{file}" for file in files)
 
 
 def train_run(

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from layerlab.graph import attention, loss, ops
-from layerlab.graph.kernels import convolution, jit, products_cpu, threads
+from layerlab.graph.kernels import convolution, products_cpu
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
 from layerlab.graph.models import GAT, GCN
 from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab.kernels import jit, threads
 
 generator = torch.Generator().manual_seed(0)
 

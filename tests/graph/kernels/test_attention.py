@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from layerlab.graph import attention, kernels
+from layerlab.graph import attention
 from layerlab.graph.kernels.attention import slabs_of
 from layerlab.graph.kernels.heads_cpu import _NEAR
 from layerlab.graph.layers import neighbourhoods
 from layerlab.graph.structure import Graph
+from layerlab.lab import kernels
 
 
 def hubs(nodes: int) -> Graph:
@@ -80,7 +81,7 @@ def test_slabs_cover_all_columns_evenly_and_stay_small() -> None:
 def test_vectors_of_a_few_lanes_leave_the_rest_alone() -> None:
     from numba import njit
 
-    from layerlab.graph.kernels.vector import (
+    from layerlab.lab.kernels.vector import (
         kept_bits,
         load,
         load_first,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlab.graph.kernels import jit, products_cpu
+from layerlab.graph.kernels import products_cpu
+from layerlab.lab.kernels import jit
 
 
 def test_no_kernel_leaves_an_array() -> None:

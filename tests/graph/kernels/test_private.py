@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from layerlab.graph import kernels, ops
-from layerlab.graph.kernels import jit, registration
+from layerlab.graph import ops
 from layerlab.graph.sparse import SparseMatrix
-from layerlab.lab import private
+from layerlab.lab import kernels, private
+from layerlab.lab.kernels import jit, registration
 
 
 class Watch(TorchDispatchMode):

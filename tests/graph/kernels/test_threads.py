@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from layerlab.graph import ops
-from layerlab.graph.kernels import threads
 from layerlab.graph.sparse import SparseMatrix
+from layerlab.lab.kernels import threads
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 # Later Pythons warn of what is tested here.

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerlab.graph.kernels import operators, threads
+from layerlab.graph.kernels import operators
 from layerlab.graph.kernels.operators import CHUNK, array, check, check_numbers, check_pattern, keep_law, law
-from layerlab.graph.kernels.registration import operator
+from layerlab.lab.kernels import threads
+from layerlab.lab.kernels.registration import operator
 
 # Parts of columns at most, each with sums of its own: no more threads than that share a backward.
 _MOST_SLABS = 8

@@ -22,9 +22,9 @@ from layerlab.graph.kernels.heads_cpu import (
     gather,
     prefetch_row,
 )
-from layerlab.graph.kernels.jit import inline, kernel
 from layerlab.graph.kernels.products_cpu import U
-from layerlab.graph.kernels.vector import (
+from layerlab.lab.kernels.jit import inline, kernel
+from layerlab.lab.kernels.vector import (
     add,
     exponential,
     load,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from layerlab.graph.kernels.heads_cpu import blocks_of, dots_1, dots_8, entries_ahead, fill, gather
-from layerlab.graph.kernels.jit import inline, kernel
 from layerlab.graph.kernels.products_cpu import BATCH, U
-from layerlab.graph.kernels.vector import (
+from layerlab.lab.kernels.jit import inline, kernel
+from layerlab.lab.kernels.vector import (
     add,
     divide,
     exponential,

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerlab.graph.kernels import threads
 from layerlab.graph.kernels.operators import ELU, NONE, RELU, array, cpu, keep_law, sum_columns
 from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.lab.kernels import threads
 
 # Numbers of a block of dense features: 1 MB of float32, which stays in the second-level cache.
 _BLOCK = 1 << 18

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.jit import allocating, kernel
 from layerlab.graph.kernels.products_cpu import BATCH, ELU, NONE, RELU, U, activate_batch, product_of_rows
+from layerlab.lab.kernels.jit import allocating, kernel
 from layerlab.lab.random import GROUP, draw
 
 

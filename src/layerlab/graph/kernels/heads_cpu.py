@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.jit import allocating, inline
 from layerlab.graph.kernels.products_cpu import U
-from layerlab.graph.kernels.vector import (
+from layerlab.lab.kernels.jit import allocating, inline
+from layerlab.lab.kernels.vector import (
     add,
     load,
     load_first,

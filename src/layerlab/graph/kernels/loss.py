@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph.kernels import threads
 from layerlab.graph.kernels.operators import CHUNK, array
+from layerlab.lab.kernels import threads
 
 
 @cache

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.jit import inline, kernel
 from layerlab.graph.kernels.products_cpu import U
-from layerlab.graph.kernels.vector import (
+from layerlab.lab.kernels.jit import inline, kernel
+from layerlab.lab.kernels.vector import (
     exponential,
     load,
     load_first,

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph.kernels import threads
-from layerlab.graph.kernels.registration import operator
+from layerlab.lab.kernels import threads
+from layerlab.lab.kernels.registration import operator
 
 NONE, RELU, ELU = 0, 1, 2
 # Rows whose sum is one number of a chunked reduction: fixed, so that bits do not depend on threads.

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from layerlab.graph.kernels.jit import inline as inline
-from layerlab.graph.kernels.jit import kernel as kernel
-from layerlab.graph.kernels.vector import (
+from layerlab.lab.kernels.jit import inline as inline
+from layerlab.lab.kernels.jit import kernel as kernel
+from layerlab.lab.kernels.vector import (
     add,
     exponential_minus_one,
     kept,

@@ -16,10 +16,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-_PACKAGE = "layerlab.graph.kernels"
-PRODUCTS = (f"{_PACKAGE}.products_cpu", f"{_PACKAGE}.loss_cpu")
-ATTENTION = (f"{_PACKAGE}.attention_cpu", f"{_PACKAGE}.attention_backward_cpu")
-
 _IMPORT = re.compile(r"^from (layerlab[\w.]*) import ", re.MULTILINE)
 
 
@@ -35,7 +31,7 @@ def _source(module: str) -> str:
 def stamp(module: str) -> str:
     """A short hash of the sources of a module and of all of this package that it imports, directly or not.
 
-    >>> len(stamp("layerlab.graph.kernels.vector"))
+    >>> len(stamp("layerlab.lab.kernels.vector"))
     12
     """
     sources: dict[str, str] = {}

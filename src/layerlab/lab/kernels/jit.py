@@ -8,7 +8,7 @@ from typing import Any
 import numba
 from numba.core.options import DefaultOptions
 
-from layerlab.graph.kernels.kept import stamp
+from layerlab.lab.kernels.kept import stamp
 
 _settings: Any = numba.config
 # NUMBA_BOUNDSCHECK=1: a kernel that leaves an array raises IndexError, which costs most of its speed.

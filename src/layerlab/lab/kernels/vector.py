@@ -17,7 +17,7 @@ from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
-from layerlab.graph.kernels.jit import CHECKED
+from layerlab.lab.kernels.jit import CHECKED
 
 _LANE = ir.IntType(32)
 
