@@ -75,7 +75,7 @@ GRAPH_RANKS = (
     ("attention_report", "inspection", "inspection_page"),
 )
 GRADFLOW_RANKS = (
-    ("jacobi", "linear_maps", "nested", "points"),
+    ("jacobi", "linear_maps", "points"),
     ("block_krylov", "evaluation", "lanczos"),
     ("flow", "singular_values", "trace"),
     ("activations", "chain", "products"),

@@ -101,8 +101,9 @@ def inspect(
     from layerlab.cli import progress
     from layerlab.cli.model_table import print_profile
     from layerlab.cli.output import print_json, say
-    from layerlab.gradflow.inspection.inspection import Settings, load_subject
+    from layerlab.gradflow.inspection.inspection import Settings
     from layerlab.gradflow.inspection.inspection import inspect as look
+    from layerlab.lab.models.subject import load_subject
     from layerlab.lab.subjects import notice
 
     say(notice(subject))
@@ -122,7 +123,7 @@ def inspect(
     )
     folder = (out or Path("runs") / f"inspect-{_slug(subject)}") if report or out is not None else None
     with _begun(folder, subject, settings) as run:
-        built = load_subject(subject, settings)
+        built = load_subject(subject, settings.request())
         with progress.share(f"inspecting {_slug(subject)}") as tell:
             found = look(built, settings, tell)
         record = found.to_dict()

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerlab.gradflow.evaluation import Call, run
-from layerlab.gradflow.nested import leaves
 from layerlab.gradflow.points import INPUT, OUTPUT, Point
+from layerlab.lab.models.nested import leaves
 
 
 @dataclass(frozen=True, eq=False)

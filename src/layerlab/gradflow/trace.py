@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call, Tap, run
-from layerlab.gradflow.nested import leaves
 from layerlab.gradflow.points import OUTPUT, Point
+from layerlab.lab.models.nested import leaves
 
 
 class Trace:

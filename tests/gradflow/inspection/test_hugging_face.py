@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from layerlab.gradflow.inspection.inspection import ModelInspection, Settings, Subject, inspect, load_subject
+from layerlab.gradflow.inspection.inspection import ModelInspection, Settings, inspect
+from layerlab.lab.models.subject import Subject, load_subject
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -67,7 +68,7 @@ def _inspected(name: str, settings: Settings) -> ModelInspection:
     vars(module).update(FACTORIES)
     sys.modules[module.__name__] = module
     try:
-        subject: Subject = load_subject(f"{module.__name__}:{name}", settings)
+        subject: Subject = load_subject(f"{module.__name__}:{name}", settings.request())
         return inspect(subject, settings)
     finally:
         del sys.modules[module.__name__]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from layerlab.gradflow.flow import Seen
-from layerlab.gradflow.nested import leaves
+from layerlab.lab.models.nested import leaves
 
 Scope: TypeAlias = Literal["any input", "these inputs", "unknown"]
 Combine: TypeAlias = Literal["sum", "rss"]

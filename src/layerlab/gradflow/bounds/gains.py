@@ -14,7 +14,7 @@ from layerlab.gradflow.bounds import attention, elementwise, linear, normalizati
 from layerlab.gradflow.bounds.arguments import Arguments, Combine, Law, Rule, Scope, copies_in_view
 from layerlab.gradflow.bounds.convolution_norm import convolution_norm
 from layerlab.gradflow.flow import Seen
-from layerlab.gradflow.nested import leaves
+from layerlab.lab.models.nested import leaves
 
 _RULES: dict[str, Rule] = {
     **elementwise.RULES,

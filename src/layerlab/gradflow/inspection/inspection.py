@@ -5,27 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call, run
-from layerlab.gradflow.inspection.example_inputs import inferred, own_example, suits
-from layerlab.gradflow.inspection.input_file import read_inputs
-from layerlab.gradflow.inspection.input_shapes import InputShape, drawn
 from layerlab.gradflow.inspection.losses import loss_of
-from layerlab.gradflow.nested import Path, leaves
 from layerlab.gradflow.profiling import BUDGET, TOLERANCE, Profile, Progress, profile
 from layerlab.gradflow.recurrent import ThroughTime, through_time
 from layerlab.gradflow.remedies.trial import Remedy, try_remedies
 from layerlab.gradflow.trace import by_memory, is_memory
-from layerlab.lab.subjects import build_module
-
-Mode = Literal["train", "eval"]
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+from layerlab.lab.models.nested import Path, leaves
+from layerlab.lab.models.subject import Mode, Request, Subject
 
 # Of several outputs the first of these names, as Hugging Face's models call them.
 _OUTPUTS = ("logits", "prediction_logits", "last_hidden_state", "out", "output")
@@ -36,7 +28,7 @@ class Settings:
     """What is asked of a model; every field is JSON.
 
     Attributes:
-        shapes: inputs by shape, see `layerlab.gradflow.inspection.input_shapes.InputShape.parse`.
+        shapes: inputs by shape, see `layerlab.lab.models.input_shapes.InputShape.parse`.
         file: inputs from an ``.npz``.
         wrt: inputs to differentiate, by name or position; needed where several are real numbers.
         output: which of several outputs, by name or position, with dots (``1.0``).
@@ -63,28 +55,9 @@ class Settings:
     remedy: bool = True
     seed: int = 0
 
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A model ready to be measured.
-
-    Attributes:
-        name: as the user gave it.
-        model: the module.
-        inputs: for it.
-        mode: "train", "eval", or "mixed" where its parts differ.
-        dtype: of its first weight.
-        guessed: whether the inputs are what its first layer takes, nobody having said.
-        notes: what was chosen for the user, in sentences.
-    """
-
-    name: str
-    model: nn.Module
-    inputs: Any
-    mode: str
-    dtype: torch.dtype
-    guessed: bool
-    notes: tuple[str, ...]
+    def request(self) -> Request:
+        """What `layerlab.lab.models.subject.load_subject` is asked for."""
+        return Request(self.shapes, self.file, self.mode, self.dtype, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,38 +95,6 @@ class ModelInspection:
             "through_time": None if self.through_time is None else self.through_time.to_dict(),
             "notes": list(self.notes),
         }
-
-
-def load_subject(name: str, settings: Settings) -> Subject:
-    """Builds the model that ``name`` names (see `layerlab.lab.subjects`) and finds inputs for it.
-
-    The random number generators of torch are seeded, so that the same command measures the same model.
-
-    Raises:
-        UserError: the factory or the inputs cannot be had; settings that contradict each other.
-    """
-    if settings.shapes and settings.file:
-        raise UserError("give --input-shape or --inputs, not both")
-    if settings.dtype is not None and settings.dtype not in DTYPES:
-        raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got {settings.dtype!r}")
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        model = build_module(name)
-        if any(parameter.is_meta for parameter in model.parameters()):
-            raise UserError(
-                f"the weights of {name} are on the meta device, without numbers; build it on the CPU"
-            )
-        if settings.dtype is not None:
-            model.to(DTYPES[settings.dtype])
-        if settings.mode is not None:
-            model.train(settings.mode == "train")
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        inputs, notes, guessed = _inputs(name, model, dtype, settings)
-    modes = {module.training for module in model.modules()}
-    mode = "mixed" if len(modes) == 2 else "train" if modes.pop() else "eval"
-    if settings.mode is None:
-        notes.append(f"in {mode} mode, as the factory returns it (--train or --eval for the other)")
-    return Subject(name, model, suits(inputs, model, dtype), mode, dtype, guessed, tuple(notes))
 
 
 def inspect(subject: Subject, settings: Settings, progress: Progress | None = None) -> ModelInspection:
@@ -216,31 +157,6 @@ def _optional(missing: str, notes: list[str]) -> Iterator[None]:
         yield
     except UserError as error:
         notes.append(f"{missing}: {error}")
-
-
-def _inputs(
-    name: str, model: nn.Module, dtype: torch.dtype, settings: Settings
-) -> tuple[Any, list[str], bool]:
-    """Inputs, remarks on them, and whether they are a guess."""
-    if settings.shapes:
-        shapes = [InputShape.parse(text) for text in settings.shapes]
-        return (
-            drawn(shapes, dtype, settings.seed),
-            [f"random inputs: {', '.join(shape.described() for shape in shapes)}"],
-            False,
-        )
-    if settings.file is not None:
-        inputs, notes = read_inputs(settings.file, model, dtype)
-        return inputs, [f"inputs from {settings.file}", *notes], False
-    if (example := own_example(name, model)) is not None:
-        inputs, source = example
-        return inputs, [f"inputs from {source}"], False
-    shape, why = inferred(model)
-    return (
-        drawn([shape], dtype, settings.seed),
-        [f"inputs chosen here, {shape.described()}: {why} (--input-shape for others)"],
-        True,
-    )
 
 
 def _tensors(inputs: Any) -> list[tuple[Path, Tensor]]:

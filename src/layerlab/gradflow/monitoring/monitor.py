@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.evaluation import unchanged
 from layerlab.gradflow.monitoring.record import Record
 from layerlab.gradflow.monitoring.watch import Update, Watch, layers_of
+from layerlab.lab.models.untouched import unchanged
 from layerlab.lab.report.page import Page, write
 
 SHARE = 0.05

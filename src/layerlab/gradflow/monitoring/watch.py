@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from layerlab.gradflow.activations import Activation, look
 from layerlab.gradflow.flow import Seen
 from layerlab.gradflow.monitoring.ways import Edge, Sum, edge_of, ways_through
-from layerlab.gradflow.nested import leaves
+from layerlab.lab.models.nested import leaves
 
 CALLS = 16
 """A layer that one forward pass calls more often (a recurrent cell) is watched for its first calls only."""

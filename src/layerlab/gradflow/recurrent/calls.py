@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call, run
-from layerlab.gradflow.nested import leaves
 from layerlab.gradflow.recurrent.steps import Kind, Weights
+from layerlab.lab.models.nested import leaves
 
 LAYERS = (nn.RNN, nn.LSTM, nn.GRU)
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)

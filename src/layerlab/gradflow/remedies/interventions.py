@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from layerlab.gradflow.evaluation import Call, run
-from layerlab.gradflow.nested import leaves, replaced
 from layerlab.gradflow.points import Point
 from layerlab.gradflow.remedies.weighted import Weighted
+from layerlab.lab.models.nested import leaves, replaced
 
 RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "gelu", "silu", "mish", "softplus", "hardswish"}

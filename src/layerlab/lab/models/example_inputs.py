@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.inspection.input_shapes import InputShape
-from layerlab.gradflow.nested import leaves
+from layerlab.lab.models.input_shapes import InputShape
+from layerlab.lab.models.nested import leaves
 from layerlab.lab.subjects import beside, user_code
 
 EXAMPLE = "example_inputs"
@@ -88,7 +88,7 @@ def _ask(first: nn.Module | None) -> str:
 
 def suits(inputs: Any, model: nn.Module, dtype: torch.dtype) -> Any:
     """``inputs`` with real numbers in ``dtype``, on the model's device."""
-    from layerlab.gradflow.nested import replaced
+    from layerlab.lab.models.nested import replaced
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     for path, tensor in list(leaves(inputs)):

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
-from layerlab.gradflow.inspection.example_inputs import inferred
-from layerlab.gradflow.inspection.input_file import read_inputs
-from layerlab.gradflow.inspection.input_shapes import InputShape, drawn
 from layerlab.gradflow.inspection.losses import cross_entropy, loss_of
 from layerlab.lab.arrays import read_npz
+from layerlab.lab.models.example_inputs import inferred
+from layerlab.lab.models.input_file import read_inputs
+from layerlab.lab.models.input_shapes import InputShape, drawn
 
 REAL = torch.float32
 
