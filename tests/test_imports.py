@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # Who may import whom, room by room. A new room must be entered here, or the test fails.
 GROUND = {"errors": set(), "claims": {"errors", "lab"}, "lab": {"errors", "claims"}}
-DOMAINS = {"gradflow", "graph"}
+DOMAINS = {"attention", "gradflow", "graph"}
 DOMAIN_MAY = {"errors", "claims", "lab"}
 ROOF = {
     "catalogue": {*GROUND, *DOMAINS},
@@ -90,9 +90,18 @@ GRADFLOW_RANKS = (
     ("inspection",),
     ("theorems",),
 )
+ATTENTION_RANKS = (
+    ("arguments", "features"),
+    ("chunked", "reference"),
+    ("linear",),
+)
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
-    for room, ranks in (("gradflow", GRADFLOW_RANKS), ("graph", GRAPH_RANKS))
+    for room, ranks in (
+        ("attention", ATTENTION_RANKS),
+        ("gradflow", GRADFLOW_RANKS),
+        ("graph", GRAPH_RANKS),
+    )
 }
 
 
