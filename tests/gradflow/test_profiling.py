@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import warnings
+import weakref
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -242,3 +245,27 @@ def test_the_profile_is_the_same_twice() -> None:
         return {k: v for k, v in found.to_dict().items() if k != "seconds"}
 
     assert record(profile(model, x, seed=1)) == record(profile(model, x, seed=1))
+
+
+def reachable(root: object) -> list[object]:
+    """Everything that an object keeps alive, apart from classes and modules of Python."""
+    seen: dict[int, object] = {}
+    waiting = [root]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen and not isinstance(one, (type, ModuleType)):
+            seen[id(one)] = one
+            waiting += gc.get_referents(one)
+    return list(seen.values())
+
+
+def test_a_profile_keeps_no_tensor_and_nothing_to_call_alive() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 7), nn.Softmax(-1)), torch.randn(3, 6)
+    outputs: list[weakref.ref[Tensor]] = []
+    model[0].register_forward_hook(lambda module, args, output: outputs.append(weakref.ref(output)))
+    found = profile(model, x)
+    gc.collect()
+    assert {output() for output in outputs} == {None}
+    kept = reachable(found)
+    assert any(value is found.layers[1].gradient for value in kept)
+    assert [value for value in kept if isinstance(value, (Tensor, FunctionType, MethodType))] == []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.gradflow.activations import Activation
+from layerlab.gradflow.bounds import linear, operator_norms
 from layerlab.gradflow.gradients import gradient_verdict
 from layerlab.gradflow.layer_profile import GradientLayer, Part
 from layerlab.gradflow.verdict import Verdict, judge
@@ -108,8 +109,9 @@ def layers(*factors: float, **given: Any) -> tuple[list[GradientLayer], np.ndarr
     return found, np.zeros(2)
 
 
-def verdict(*factors: float, **given: Any) -> Verdict:
-    return judge(*layers(*factors, **given))
+def verdict(*factors: float, norms: dict[int, tuple[float, ...]] | None = None, **given: Any) -> Verdict:
+    found, output = layers(*factors, **given)
+    return judge(found, output, (), lambda i: (norms or {}).get(i, (1.0,) * len(found[i].parts)))
 
 
 def test_a_gradient_that_keeps_its_size_is_healthy() -> None:
@@ -136,7 +138,9 @@ def test_thresholds(factors: tuple[float, ...], kind: str) -> None:
 
 
 def test_the_layer_that_loses_most_alone_is_to_blame() -> None:
-    found = verdict(1.0, 1e-5, 0.9, parts={1: (Part("layer1.conv", "convolution", 1e-5, "any input"),)})
+    found = verdict(
+        1.0, 1e-5, 0.9, parts={1: (Part("layer1.conv", "convolution", "any input"),)}, norms={1: (1e-5,)}
+    )
     assert (found.kind, found.layer, found.module, found.cause) == (
         "vanishing",
         "layer1",
@@ -144,6 +148,14 @@ def test_the_layer_that_loses_most_alone_is_to_blame() -> None:
         "small norm",
     )
     assert "in layer1 (Linear) 0.001 % of the gradient is left" in found.sentence
+    assert "(largest singular value 1e-05)" in found.sentence
+
+
+def test_of_a_layer_that_loses_most_the_part_that_lets_least_through_is_named() -> None:
+    parts = (Part("a", "mm", "any input"), Part("b", "mm", "any input"), Part("c", "roll", "unknown"))
+    found = verdict(1.0, 1e-5, 0.9, parts={1: parts}, norms={1: (0.9, 1e-4, 0.0)})
+    assert found.module == "b"
+    assert "(largest singular value 0.0001)" in found.sentence
 
 
 def test_where_all_take_part_the_layer_at_which_the_threshold_is_passed_is_named() -> None:
@@ -166,11 +178,11 @@ def test_averages_shrink_gradients_by_design() -> None:
 
 
 def test_what_a_concatenation_drops_is_no_fault() -> None:
-    together = (Part("", "cat", 1.0, "any input"), Part("", "add", 1.0, "any input"))
+    together = (Part("", "cat", "any input"), Part("", "add", "any input"))
     assert verdict(1.0, 0.01, 1.0, parts={1: together}).kind == "healthy"
-    hidden = (*together, Part("rnn", "mkldnn_rnn_layer", math.inf, "unknown"))
+    hidden = (*together, Part("rnn", "mkldnn_rnn_layer", "unknown"))
     assert verdict(1.0, 0.01, 1.0, parts={1: hidden}).kind == "vanishing"
-    weighted = (*together, Part("fc", "addmm", 1.0, "any input"))
+    weighted = (*together, Part("fc", "addmm", "any input"))
     assert verdict(1.0, 0.01, 1.0, parts={1: weighted}).kind == "vanishing"
 
 
@@ -213,7 +225,8 @@ def test_growth_is_blamed_on_the_layer_that_adds_most() -> None:
         20.0,
         15.0,
         5.0,
-        parts={1: (Part("a", "mm", 3.0, "any input"), Part("b", "mm", 9.0, "any input"))},
+        parts={1: (Part("a", "mm", "any input"), Part("b", "mm", "any input"))},
+        norms={1: (3.0, 9.0)},
     )
     assert (found.kind, found.layer, found.module, found.cause) == ("exploding", "layer1", "b", "large norm")
     assert "7,500 times" in found.sentence
@@ -221,11 +234,11 @@ def test_growth_is_blamed_on_the_layer_that_adds_most() -> None:
 
 
 def test_a_normalisation_makes_up_for_the_layer_before_it() -> None:
-    norm = (Part("norm", "native_layer_norm", 1e4, "these inputs"),)
+    norm = (Part("norm", "native_layer_norm", "these inputs"),)
     assert verdict(1.0, 1e-4, 1e4, 1.0, parts={2: norm}).kind == "healthy"
     assert verdict(1e4, 1.0, 1.0, parts={0: norm}).kind == "healthy"
     # One with fixed statistics is a layer like others, and one that shrinks gradients makes up for nothing.
-    fixed = (Part("norm", "native_batch_norm", 1e4, "any input"),)
+    fixed = (Part("norm", "native_batch_norm", "any input"),)
     assert verdict(1.0, 1.0, 1e4, 1.0, parts={2: fixed}).kind == "exploding"
     assert verdict(1.0, 1.0, 1e-4, 1.0, parts={2: norm}).kind == "vanishing"
     assert verdict(1.0, 1e-8, 1e4, 1.0, parts={2: norm}).layer == "layer1"
@@ -242,7 +255,7 @@ def test_a_stopped_branch_is_found_though_the_signal_goes_around_it() -> None:
 def test_one_sample_of_many_that_vanishes_is_no_alarm() -> None:
     found, output = layers(1.0, 1.0)
     found[0].gradient[0] = -math.inf
-    assert judge(found, output).kind == "healthy"
+    assert judge(found, output, (), {}.__getitem__).kind == "healthy"
 
 
 class Residual(nn.Module):
@@ -265,3 +278,25 @@ def test_a_loss_may_take_the_place_of_random_directions() -> None:
 def test_the_verdict_is_the_same_twice() -> None:
     model, x = Residual(), torch.randn(4, 6)
     assert gradient_verdict(model, x, seed=3) == gradient_verdict(model, x, seed=3)
+
+
+def test_norms_are_computed_of_a_layer_to_blame_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = operator_norms.matrix_norm
+
+    def norm(matrix: Tensor) -> float:
+        asked.append(tuple(matrix.shape))
+        return real(matrix)
+
+    monkeypatch.setattr(linear, "matrix_norm", norm)
+    model, x = nn.Sequential(*(nn.Linear(6, 6) for _ in range(3)), nn.Linear(6, 5)), torch.randn(4, 6)
+    for layer in model:
+        nn.init.orthogonal_(layer.weight)
+    assert gradient_verdict(model, x).kind == "healthy"
+    assert asked == []
+    with torch.no_grad():
+        model[3].weight.mul_(1e-4)
+    found = gradient_verdict(model, x)
+    assert (found.module, found.cause) == ("3", "small norm")
+    assert "(largest singular value 0.0001)" in found.sentence
+    assert [sorted(shape) for shape in asked] == [[5, 6]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -99,7 +99,7 @@ def gradient_layers(
                 gradient=back.gradients[index],
                 weights=back.weights[index],
                 activations=tuple(note for note in notes if note is not None),
-                parts=tuple(_parts(step)),
+                parts=tuple(_part(operation) for operation in step.operations),
                 designed=sum(_shrinking(o) for o in step.operations if bottlenecks >= {*o.reads, o.writes}),
                 attached=found.factors[index].attached,
             )
@@ -129,7 +129,15 @@ def gradient_verdict(
         found = opened(model, inputs, wrt=wrt, output=output, layers=layers, seed=seed)
         measured, output_gradient = gradient_layers(found, loss, seed)
     over_time = recurrence(model, inputs, seed)
-    return judge(measured, output_gradient, () if over_time is None else over_time.layers)
+    return verdict(found, measured, output_gradient, over_time)
+
+
+def verdict(
+    found: Opened, layers: Sequence[GradientLayer], output_gradient: Values, over_time: ThroughTime | None
+) -> Verdict:
+    """The verdict on the layers of an opened model; spectral norms are computed of those to blame alone."""
+    recurrent = () if over_time is None else over_time.layers
+    return judge(layers, output_gradient, recurrent, lambda index: _norms(found.way[index]))
 
 
 def recurrence(
@@ -173,11 +181,13 @@ def gain_of(operation: Operation) -> Gain:
     return cast(_Note, operation.note).gain
 
 
-def _parts(step: Step) -> Iterator[Part]:
-    for operation in step.operations:
-        known = gain_of(operation)
-        name = operation.name.split("::")[-1].rstrip("_")
-        yield Part(operation.module, name, max(known.factors(), default=0.0), known.scope)
+def _part(operation: Operation) -> Part:
+    return Part(operation.module, operation.name.split("::")[-1].rstrip("_"), gain_of(operation).scope)
+
+
+def _norms(step: Step) -> list[float]:
+    """The largest factor of each operation, by theorem or at these inputs; infinite where there is no rule."""
+    return [max(gain_of(operation).factors(), default=0.0) for operation in step.operations]
 
 
 def _shrinking(operation: Operation) -> float:

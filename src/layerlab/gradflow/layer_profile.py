@@ -19,18 +19,18 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """What an operation of the layer can do to a perturbation.
+    """An operation of the layer, and what is known of how much it can amplify a perturbation.
+
+    By how much is not kept here: it takes spectral norms, which only a layer to blame is asked for.
 
     Attributes:
         module: in which it is.
         operation: its name.
-        factor: the largest, by theorem or at these inputs; infinite where there is no rule.
         scope: "any input", "these inputs" or "unknown".
     """
 
     module: str
     operation: str
-    factor: float
     scope: Scope
 
 

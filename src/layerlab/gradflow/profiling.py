@@ -23,13 +23,13 @@ from layerlab.errors import UserError
 from layerlab.gradflow.bounds.combination import Bound, bound
 from layerlab.gradflow.bounds.gains import module_gain
 from layerlab.gradflow.evaluation import Choice
-from layerlab.gradflow.gradients import Opened, gain_of, gradient_layers, opened, recurrence
+from layerlab.gradflow.gradients import Opened, gain_of, gradient_layers, opened, recurrence, verdict
 from layerlab.gradflow.layer_profile import LayerProfile, listed
 from layerlab.gradflow.measurement import product_ends, step_ends
 from layerlab.gradflow.path import Step
 from layerlab.gradflow.recurrent import ThroughTime
 from layerlab.gradflow.trace import by_memory
-from layerlab.gradflow.verdict import Verdict, judge
+from layerlab.gradflow.verdict import Verdict
 
 Values = NDArray[np.float64]
 Progress = Callable[[float, str], None]
@@ -171,7 +171,7 @@ def profile(
         output_gradient=output_gradient,
         cotangent="loss" if loss else "random",
         through_time=over_time,
-        verdict=judge(measured, output_gradient, () if over_time is None else over_time.layers),
+        verdict=verdict(found, measured, output_gradient, over_time),
         notes=tuple(_notes(measured, found.separate, tolerance)),
         seconds=time.monotonic() - began,
     )

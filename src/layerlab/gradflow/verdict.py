@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from layerlab.gradflow.layer_profile import GradientLayer, Part, finite
 from layerlab.gradflow.recurrent import LayerTime
 
 Values = NDArray[np.float64]
+Norms = Callable[[int], Sequence[float]]
 Kind = Literal["healthy", "vanishing", "exploding"]
 Cause = Literal[
     "saturation",
@@ -121,7 +123,10 @@ class Verdict:
 
 
 def judge(
-    layers: Sequence[GradientLayer], output_gradient: Values, recurrent: Sequence[LayerTime] = ()
+    layers: Sequence[GradientLayer],
+    output_gradient: Values,
+    recurrent: Sequence[LayerTime],
+    norms: Norms,
 ) -> Verdict:
     """The verdict on layers measured from the input to the output.
 
@@ -129,6 +134,7 @@ def judge(
         layers: in order.
         output_gradient: (B), log ‖∂loss/∂output‖.
         recurrent: Jacobians through time of the recurrent layers among them.
+        norms: of a layer, by its number, the most that each of its parts can amplify; asked of a layer to blame.
     """
     size = np.array([_mean(layer.gradient) for layer in layers] + [_mean(output_gradient)])
     designed = np.array([layer.designed for layer in layers])
@@ -148,9 +154,9 @@ def judge(
     )
     worst, best = int(alone.argmin()), int(factors.argmax())
     if left.min() < VANISHED or alone[worst] < LOST:
-        return _vanishing(layers, factors, left, worst)
+        return _vanishing(layers, factors, left, worst, norms)
     if left.max() > EXPLODED or factors[best] > BLOWN_UP:
-        return _exploding(layers, factors, left, best)
+        return _exploding(layers, factors, left, best, norms)
     if (stopped := _branch_fault(layers)) is not None:
         return stopped
     return Verdict("healthy", None, None, None, _healthy(left), float(left[0]))
@@ -223,7 +229,9 @@ def _through_time(recurrent: Sequence[LayerTime]) -> Verdict | None:
     return None
 
 
-def _vanishing(layers: Sequence[GradientLayer], factors: Values, left: Values, worst: int) -> Verdict:
+def _vanishing(
+    layers: Sequence[GradientLayer], factors: Values, left: Values, worst: int, norms: Norms
+) -> Verdict:
     total = float(left.min())
     losses = np.minimum(factors, 0.0)
     if factors[worst] < LOST or factors[worst] < losses.sum() / 2:
@@ -233,8 +241,15 @@ def _vanishing(layers: Sequence[GradientLayer], factors: Values, left: Values, w
             worst = next((i for i in range(worst) if _all_off(layers[i])), worst)
         layer = layers[worst]
         passes = -math.inf if _all_off(layer) else float(factors[worst])
-        sentence = f"in {_named(layer)} {_percent(passes)} of the gradient is left: {_because(layer, cause)}"
-        return Verdict("vanishing", layer.name, _smallest(layer, cause), cause, sentence, total)
+        if cause == "small norm":
+            norm, module = min(
+                _bounded(layer, norms(worst)), key=itemgetter(0), default=(math.nan, layer.module)
+            )
+            because = f"its weights are too small (largest singular value {norm:.2g})"
+        else:
+            module, because = layer.module, _because(layer, cause)
+        sentence = f"in {_named(layer)} {_percent(passes)} of the gradient is left: {because}"
+        return Verdict("vanishing", layer.name, module, cause, sentence, total)
     first = int(np.flatnonzero(left < VANISHED).max())
     cause = _shared_cause(layers, losses)
     sentence = (
@@ -244,7 +259,9 @@ def _vanishing(layers: Sequence[GradientLayer], factors: Values, left: Values, w
     return Verdict("vanishing", layers[first].name, layers[first].module, cause, sentence, total)
 
 
-def _exploding(layers: Sequence[GradientLayer], factors: Values, left: Values, best: int) -> Verdict:
+def _exploding(
+    layers: Sequence[GradientLayer], factors: Values, left: Values, best: int, norms: Norms
+) -> Verdict:
     total = float(left.max())
     gains = np.maximum(factors, 0.0)
     layer = layers[best]
@@ -258,27 +275,21 @@ def _exploding(layers: Sequence[GradientLayer], factors: Values, left: Values, b
             f"the gradient grows to {_times(total)} that of the output, to more than {_times(EXPLODED)} from "
             f"{_named(layers[first])} on: many layers add to it, {_named(layer)} most"
         )
-    return Verdict("exploding", layer.name, _largest(layer), "large norm", sentence, total)
+    _, module = max(_bounded(layer, norms(best)), key=itemgetter(0), default=(math.nan, layer.module))
+    return Verdict("exploding", layer.name, module, "large norm", sentence, total)
 
 
 def _all_off(layer: GradientLayer) -> bool:
     return any(a.kind in _RECTIFIERS and a.off == 1.0 for a in layer.activations)
 
 
-def _smallest(layer: GradientLayer, cause: Cause) -> str:
-    """The module within a layer that lets least through."""
-    least = min(_bounded(layer), key=lambda part: part.factor, default=None)
-    return layer.module if cause != "small norm" or least is None else least.module or layer.module
-
-
-def _largest(layer: GradientLayer) -> str:
-    """The module within a layer that amplifies most."""
-    most = max(_bounded(layer), key=lambda part: part.factor, default=None)
-    return layer.module if most is None else most.module or layer.module
-
-
-def _bounded(layer: GradientLayer) -> Iterable[Part]:
-    return (part for part in layer.parts if part.scope != "unknown")
+def _bounded(layer: GradientLayer, norms: Sequence[float]) -> list[tuple[float, str]]:
+    """The most that an operation can amplify, and its module, where there is a rule."""
+    return [
+        (norm, part.module or layer.module)
+        for norm, part in zip(norms, layer.parts, strict=True)
+        if part.scope != "unknown"
+    ]
 
 
 def _own_cause(layer: GradientLayer) -> Cause:
@@ -334,15 +345,13 @@ def _branch_fault(layers: Sequence[GradientLayer]) -> Verdict | None:
 
 
 def _because(layer: GradientLayer, cause: Cause) -> str:
+    """Of units that are dead or saturated."""
     if cause == "dead units":
         dead = max((a.dead or 0.0 for a in layer.activations), default=0.0)
         off = max((a.off or 0.0 for a in layer.activations), default=0.0)
         return f"{100 * dead:.0f} % of its units are dead, {100 * off:.0f} % of their values off"
-    if cause == "saturation":
-        share = max(a.saturated for a in layer.activations)
-        return f"{100 * share:.0f} % of its units are beyond the linear range"
-    top = min((part.factor for part in _bounded(layer)), default=math.nan)
-    return f"its weights are too small (largest singular value {top:.2g})"
+    share = max(a.saturated for a in layer.activations)
+    return f"{100 * share:.0f} % of its units are beyond the linear range"
 
 
 def _healthy(left: Values) -> str:
