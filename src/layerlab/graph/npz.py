@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import io
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import numpy as np
 
 from layerlab.errors import UserError
 from layerlab.graph.structure import Graph
+from layerlab.lab.arrays import read_npz
 from layerlab.lab.files import write_atomic
 
 _FORMAT = "layerlab-graph"
@@ -26,21 +22,8 @@ _ARRAYS = (
     ("target", "i", 1),
     ("notes", "U", 1),
 )
-# All that numpy and zipfile raise on bytes that are no archive, or a damaged one.
-_BROKEN = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    SyntaxError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    tokenize.TokenError,
-)
+# More than any graph; what announces more would take all memory when it is unpacked.
+_LARGEST = 1 << 36
 
 
 def to_npz(graph: Graph, path: str | Path) -> None:
@@ -79,15 +62,7 @@ def from_npz(path: str | Path) -> Graph:
     ...     from_npz(Path(folder) / "graph.npz")
     Graph(3 nodes, 1 undirected edge)
     """
-    try:
-        with Path(path).open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            names = archive.files if isinstance(archive, np.lib.npyio.NpzFile) else []
-            arrays = {name: np.asarray(archive[name]) for name in names}
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error})", file=path) from None
-    except _BROKEN as error:
-        raise UserError(f"damaged, or no graph saved by layerlab ({error})", file=path) from None
+    arrays: dict[str, Any] = {**read_npz(path, expected="a graph saved by layerlab", largest=_LARGEST)}
     if str(arrays.get("format")) != _FORMAT:
         raise UserError("not a graph saved by layerlab; write one with Graph.to_npz", file=path)
     if str(version := arrays.get("version")) != str(_VERSION):

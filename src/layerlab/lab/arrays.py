@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from layerlab.errors import UserError
 LARGEST = 1 << 31
 """Bytes that an archive may hold when unpacked, unless told otherwise."""
 
-BROKEN = (
+# All that numpy and zipfile raise on bytes that are no archive, or a damaged one.
+_BROKEN = (
     ValueError,
     TypeError,
     KeyError,
@@ -31,14 +33,19 @@ BROKEN = (
     lzma.LZMAError,
     tokenize.TokenError,
 )
-"""All that numpy and zipfile raise on bytes that are no archive, or a damaged one."""
 
 
-def read_npz(path: str | Path, *, largest: int = LARGEST) -> dict[str, NDArray[np.generic]]:
+def read_npz(
+    path: str | Path,
+    *,
+    expected: str = "an archive of plain arrays, as numpy.savez writes it",
+    largest: int = LARGEST,
+) -> dict[str, NDArray[np.generic]]:
     """The arrays of an ``.npz`` by name. Pickled objects are refused, not loaded.
 
     Args:
         path: the file, as `numpy.savez` writes it.
+        expected: what the file should be, for the message when it is not.
         largest: bytes that all arrays may take together, looked up before anything is unpacked.
 
     Raises:
@@ -55,7 +62,7 @@ def read_npz(path: str | Path, *, largest: int = LARGEST) -> dict[str, NDArray[n
             size = _announced(stream)
             if size > largest:
                 raise UserError(
-                    f"holds {size / 1e9:.1f} GB of arrays, more than {largest / 1e9:.1f} GB; save fewer samples",
+                    f"holds {size / 1e9:.1f} GB of arrays, more than {largest / 1e9:.1f} GB; save less in one file",
                     file=path,
                 )
             stream.seek(0)
@@ -65,18 +72,16 @@ def read_npz(path: str | Path, *, largest: int = LARGEST) -> dict[str, NDArray[n
         raise
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", file=path) from None
-    except BROKEN as error:
+    except _BROKEN as error:
         raise UserError(
-            f"expected an archive of plain arrays, as numpy.savez writes it, but it is damaged or something else "
-            f"({error})",
-            file=path,
+            f"expected {expected}, but it is damaged or something else ({error})", file=path
         ) from None
 
 
-def _announced(stream: object) -> int:
+def _announced(stream: IO[bytes]) -> int:
     """Bytes that the arrays take in memory, by the headers of the archive and of each array in it."""
     total = 0
-    with zipfile.ZipFile(stream) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(stream) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as member:
                 version = np.lib.format.read_magic(member)
