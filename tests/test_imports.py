@@ -91,9 +91,10 @@ GRADFLOW_RANKS = (
     ("theorems",),
 )
 ATTENTION_RANKS = (
-    ("arguments", "features"),
+    ("arguments", "calls", "features", "unseen"),
     ("chunked", "reference"),
     ("linear",),
+    ("watching",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

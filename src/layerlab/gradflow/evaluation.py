@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.gradflow.points import INPUT, OUTPUT, Point
 from layerlab.lab.models.nested import Key, Path, leaves, replaced, spelled
-from layerlab.lab.models.untouched import copied, unchanged
+from layerlab.lab.models.untouched import arguments, copied, unchanged
 from layerlab.lab.subjects import user_code
 
 Tap: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
@@ -55,12 +55,7 @@ class Call:
         """
         if not callable(model):
             raise UserError(f"expected a torch.nn.Module or a function, got {type(model).__name__}")
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
-        if isinstance(inputs, Mapping):
-            kwargs = dict(inputs)
-        else:
-            args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        args, kwargs = arguments(inputs)
         found = dict(leaves({**dict(enumerate(args)), **kwargs}))
         if not found:
             raise UserError(f"expected a tensor among the inputs, got {type(inputs).__name__}")

@@ -1,0 +1,123 @@
+"""One computation of attention in a model: its queries, keys and values, and what was seen of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionCall:
+    """Attention as a model computes it at one place.
+
+    The mask is said as plainly as it can be: one that only hides what comes later is ``causal=True``, one that hides
+    nothing is None, one of zeros and minus infinities is boolean, one that is the same for every query, head or
+    example has one of them.
+
+    Attributes:
+        site: the name of the place, ``module`` and, from its second call on, ``#1``, ``#2``...
+        module: path of the innermost module, "" for the model itself.
+        kind: class of that module.
+        call: how many calls in that module came before.
+        place: file and line of the code that asks for attention, "" where it is torch's own.
+        q: queries ``(batch, heads, n, d)``.
+        k: keys ``(batch, kv_heads, m, d)``; ``kv_heads`` divides ``heads``.
+        v: values ``(batch, kv_heads, m, e)``.
+        mask: bool (True takes part) or float (added to the scores), broadcastable to ``(batch, heads, n, m)``; None.
+        causal: query i sees the keys j <= i.
+        scale: factor of the scores.
+        dropout: share of the weights set to 0.
+        compute: the output as the model computes it.
+    """
+
+    site: str
+    module: str
+    kind: str
+    call: int
+    place: str
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    causal: bool
+    scale: float
+    dropout: float
+    compute: Callable[[], Tensor]
+
+    @cached_property
+    def output(self) -> Tensor:
+        """What the model computes here, ``(batch, heads, n, e)``; where a call is replaced, computed when asked for."""
+        return self.compute()
+
+    @property
+    def heads(self) -> int:
+        """Heads of the queries."""
+        return self.q.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Number of keys."""
+        return self.k.shape[2]
+
+
+def plain_mask(
+    mask: Tensor | None, causal: bool, n: int, m: int, device: torch.device | None = None
+) -> tuple[Tensor | None, bool]:
+    """A mask said as plainly as it can be: what is left of it, and whether it is causal.
+
+    Args:
+        mask: as `torch.nn.functional.scaled_dot_product_attention` takes it, of 4 dimensions.
+        causal: whether it was said to be so.
+        n: queries.
+        m: keys.
+        device: of the queries.
+
+    >>> plain_mask(torch.ones(1, 1, 3, 3).tril().bool(), False, 3, 3)
+    (None, True)
+    >>> plain_mask(torch.tensor([0.0, -torch.inf]).view(1, 1, 1, 2).expand(1, 1, 2, 2), False, 2, 2)
+    (tensor([[[[ True, False]]]]), False)
+    """
+    if causal and n != m:
+        # Of a rectangle torch hides what is above the diagonal from the upper left corner.
+        mask, causal = torch.ones(1, 1, n, m, dtype=torch.bool, device=device).tril(), False
+    if mask is None:
+        return None, causal
+    if mask.dtype != torch.bool:
+        if not bool(((mask == 0) | (mask == -math.inf)).all()):
+            return mask, causal
+        mask = mask == 0
+    if bool(mask.all()):
+        return None, causal
+    for axis in (0, 1):
+        # torch's own layers write one copy for every head.
+        one = mask.narrow(axis, 0, 1)
+        mask = one if torch.equal(mask, one.expand_as(mask)) else mask
+    if mask.shape[-2] == n and n > 1:
+        if torch.equal(mask, mask[..., :1, :].expand_as(mask)):
+            return mask[..., :1, :], causal
+        if n == m == mask.shape[-1]:
+            # The last query of a causal mask sees every key that is not padding.
+            keys = mask[..., -1:, :]
+            if torch.equal(mask, torch.ones(n, n, dtype=torch.bool, device=mask.device).tril() & keys):
+                return (None if bool(keys.all()) else keys), True
+    return mask, causal
+
+
+def softmax_output(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
+) -> Tensor:
+    """softmax(scale q k^T + mask) v by torch's fused operator, without dropout."""
+    n, m = q.shape[2], k.shape[2]
+    if causal and mask is not None:
+        below = torch.ones(n, m, dtype=torch.bool, device=q.device).tril()
+        mask = below & mask if mask.dtype == torch.bool else mask.masked_fill(~below, -math.inf)
+        causal = False
+    return functional.scaled_dot_product_attention(
+        q, k, v, mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
