@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from layerlab.errors import UserError
 from layerlab.gradflow.recurrent.calls import recurrent_modules
+from layerlab.gradflow.recurrent.gates import make_orthogonal, open_forget_gate
 from layerlab.gradflow.recurrent.result import ThroughTime
 from layerlab.gradflow.recurrent.through_time import BUDGET, THRESHOLD, TOLERANCE, through_time
 
@@ -121,25 +122,17 @@ def _initialised(model: nn.Module, names: list[str], arm: Initialisation, seed: 
     except (RuntimeError, TypeError) as error:
         raise UserError(f"the model cannot be copied: {error}") from error
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name in names:
-            _initialise(name, new.get_submodule(name), arm, generator)
+    for name in names:
+        _initialise(name, new.get_submodule(name), arm, generator)
     return new
 
 
 def _initialise(name: str, module: nn.Module, arm: Initialisation, generator: torch.Generator) -> None:
     if parametrize.is_parametrized(module):
         raise UserError(f"the weights of {name or 'the model'} are parametrised; other ones cannot be set")
-    gates = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
-    count = next((n for kind, n in gates.items() if isinstance(module, kind)), 1)
+    opened = arm == "open forget gates" and isinstance(module, (nn.LSTM, nn.LSTMCell))
     for parameter_name, parameter in module.named_parameters(recurse=False):
         if parameter_name.startswith("weight_hh"):
-            for block in parameter.chunk(count):
-                block.copy_(_orthogonal(block, generator))
-        elif parameter_name.startswith("bias_") and count == 4 and arm == "open forget gates":
-            parameter.chunk(4)[1].fill_(1.0 if parameter_name.startswith("bias_hh") else 0.0)
-
-
-def _orthogonal(like: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.empty(like.shape, dtype=torch.float64)
-    return nn.init.orthogonal_(drawn, generator=generator).to(like)
+            make_orthogonal(module, parameter, generator)
+        elif parameter_name.startswith("bias_") and opened:
+            open_forget_gate(module, parameter_name, parameter)

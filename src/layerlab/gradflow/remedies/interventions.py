@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from layerlab.gradflow.evaluation import Call, run
 from layerlab.gradflow.points import Point
+from layerlab.gradflow.recurrent.gates import make_orthogonal, open_forget_gate
 from layerlab.gradflow.remedies.weighted import Weighted
 from layerlab.lab.models.nested import leaves, replaced
 
@@ -57,9 +58,11 @@ def orthogonal(model: nn.Module, weighted: Iterable[Weighted], seed: int) -> Non
     for w in weighted:
         for name in w.weights:
             parameter = model.get_parameter(name)
+            if w.role == "recurrent":
+                make_orthogonal(model.get_submodule(w.module), parameter, generator, gain(w))
+                continue
             new = torch.empty(parameter.shape, dtype=torch.float64)
-            parts = _gates(w, model, name) if w.role == "recurrent" else w.groups
-            for part in new.chunk(parts):
+            for part in new.chunk(w.groups):
                 nn.init.orthogonal_(part, gain(w), generator=generator)
             parameter.copy_(new)
         _centre(model, w)
@@ -87,13 +90,6 @@ def deviation(w: Weighted, parameter: Tensor) -> float:
     """gain/√n, with n inputs of each output."""
     outputs = parameter.shape[1] if w.swapped and w.groups == 1 else parameter.shape[0]
     return gain(w) / math.sqrt(parameter.numel() / outputs)
-
-
-def _gates(w: Weighted, model: nn.Module, name: str) -> int:
-    """How many gates a recurrent weight stacks: 4 of an LSTM, 3 of a GRU."""
-    module = model.get_submodule(w.module)
-    hidden = int(module.hidden_size)  # type: ignore[arg-type]
-    return max(1, model.get_parameter(name).shape[0] // hidden)
 
 
 def _centre(model: nn.Module, w: Weighted) -> None:
@@ -126,15 +122,11 @@ def reset_norms(model: nn.Module, weighted: Iterable[Weighted]) -> None:
     zero_biases(model, weighted)
 
 
-@torch.no_grad()
 def forget_bias(model: nn.Module, weighted: Iterable[Weighted]) -> None:
-    """The bias of an LSTM's forget gate 1: a state is kept by σ(1) = 0.73 a step rather than σ(0) = 0.5.
-
-    Reference: R. Jozefowicz, W. Zaremba, I. Sutskever, ICML 2015.
-    """
+    """The bias of an LSTM's forget gate 1: a state is kept by σ(1) = 0.73 a step rather than σ(0) = 0.5."""
     for w in weighted:
         for name in w.biases:
-            model.get_parameter(name).chunk(4)[1].fill_(1.0 if "bias_hh" in name else 0.0)
+            open_forget_gate(model.get_submodule(w.module), name, model.get_parameter(name))
 
 
 def renew_statistics(call: Call, names: Collection[str]) -> None:
