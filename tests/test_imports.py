@@ -92,8 +92,9 @@ GRADFLOW_RANKS = (
 )
 ATTENTION_RANKS = (
     ("arguments", "calls", "features", "unseen"),
-    ("chunked", "reference"),
-    ("linear",),
+    ("chunked", "reference", "softmax"),
+    ("linear", "low_rank", "projection"),
+    ("ops",),
     ("watching",),
 )
 ORDERS = {

@@ -17,12 +17,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerlab.attention.features import FeatureMap, feature_map
     from layerlab.attention.linear import LinearState, linear_attention
+    from layerlab.attention.low_rank import (
+        nystrom_attention,
+        randomized_attention,
+        randomized_svd,
+        svd_attention,
+    )
+    from layerlab.attention.projection import projected_attention, projections
+    from layerlab.attention.softmax import softmax_attention
 
 _HOMES = {
     "FeatureMap": "features",
     "LinearState": "linear",
     "feature_map": "features",
     "linear_attention": "linear",
+    "nystrom_attention": "low_rank",
+    "projected_attention": "projection",
+    "projections": "projection",
+    "randomized_attention": "low_rank",
+    "randomized_svd": "low_rank",
+    "softmax_attention": "softmax",
+    "svd_attention": "low_rank",
 }
 
 __all__ = [
@@ -30,6 +45,13 @@ __all__ = [
     "LinearState",
     "feature_map",
     "linear_attention",
+    "nystrom_attention",
+    "projected_attention",
+    "projections",
+    "randomized_attention",
+    "randomized_svd",
+    "softmax_attention",
+    "svd_attention",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -74,3 +76,96 @@ def check_dropout(p: float) -> None:
     """Raise UserError unless p is in [0, 1)."""
     if not 0.0 <= p < 1.0:
         raise UserError(f"expected a dropout probability in [0, 1), got {p}")
+
+
+def check_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> None:
+    """Raise UserError unless the mask is bool or float, on q's device, and broadcasts to ``(batch, heads, n, m)``."""
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or not (mask.dtype is torch.bool or mask.is_floating_point()):
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise UserError(f"expected a bool or float mask, got {got}; convert it with mask.bool()")
+    if mask.device != q.device:
+        raise UserError(f"expected the mask on {q.device}, got {mask.device}; move it")
+    full = (*q.shape[:3], k.shape[2])
+    sizes = zip(reversed(mask.shape), reversed(full), strict=False)
+    if mask.ndim > 4 or any(have not in (1, want) for have, want in sizes):
+        raise UserError(
+            f"expected a mask that broadcasts to (batch, heads, n, m) = {full}, got {tuple(mask.shape)}"
+        )
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+    """Raise UserError unless ``value`` is a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"expected {name} as a whole number of at least {least}, got {value!r}")
+
+
+def check_finite(name: str, value: float) -> float:
+    """``value``; UserError where it is no finite number."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"expected a finite {name}, got {value!r}")
+    return value
+
+
+def scale_of(scale: float | None, q: Tensor) -> float:
+    """The factor of the scores: ``1 / sqrt(d)`` where None is given.
+
+    >>> scale_of(None, torch.ones(1, 1, 1, 16)), scale_of(2.0, torch.ones(1, 1, 1, 16))
+    (0.25, 2.0)
+    """
+    return 1 / math.sqrt(q.shape[-1]) if scale is None else check_finite("scale", scale)
+
+
+def inside(lengths: Tensor, size: int) -> Tensor:
+    """``(batch, size)``: True at the positions before each sequence's length.
+
+    >>> inside(torch.tensor([1, 3]), 3).int().tolist()
+    [[1, 0, 0], [1, 1, 1]]
+    """
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def check_keys(
+    mask: Tensor | None, lengths: Tensor | None, q: Tensor, k: Tensor, operator: str
+) -> Tensor | None:
+    """The keys that take part, bool ``(batch or 1, heads or 1, 1, m)``, or None for all of them.
+
+    Raises:
+        UserError: a mask that is not bool, or differs from query to query: what has no weights of single pairs can
+            leave out a key, not a pair.
+    """
+    check_mask(mask, q, k)
+    if lengths is not None:
+        check_lengths(lengths, k)
+    if mask is not None and (mask.dtype is not torch.bool or mask.ndim != 4 or mask.shape[2] != 1):
+        raise UserError(
+            f"expected a bool mask over keys only for {operator}, (batch, heads or 1, 1, {k.shape[2]}), got"
+            f" {mask.dtype} {tuple(mask.shape)}: it forms no weights of single pairs; use softmax attention"
+        )
+    seen = None if mask is None else mask.expand(-1, -1, -1, k.shape[2])
+    if lengths is None:
+        return seen
+    before = inside(lengths, k.shape[2])[:, None, None]
+    return before if seen is None else seen & before
+
+
+def rows_within(lengths: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """The queries before each sequence's length, ``(batch, 1, n, 1)``; None where all count, as they do if n != m."""
+    if lengths is None or q.shape[2] != k.shape[2]:
+        return None
+    return inside(lengths, q.shape[2])[:, None, :, None]
+
+
+def spread(x: Tensor, heads: int) -> Tensor:
+    """Each head of ``x`` once for every query head it serves: ``(batch, kv_heads, ...)`` to ``(batch, heads, ...)``.
+
+    >>> spread(torch.tensor([[1.0, 2.0]]), 4)
+    tensor([[1., 1., 2., 2.]])
+    """
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in the dtype that sums are formed in: float32 for float16 and bfloat16."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -83,7 +83,8 @@ def softmax_weights(
     seen = allowed(q, k, mask, causal, lengths)
     # Rows that see nothing are 0 and have gradient 0: softmax of minus infinities would be NaN.
     some = seen.any(-1, keepdim=True)
-    return x.masked_fill(~seen & some, -math.inf).softmax(-1).masked_fill(~seen, 0.0)
+    x = x.masked_fill(~seen & some, -math.inf).masked_fill(~some, 0.0)
+    return x.softmax(-1).masked_fill(~seen, 0.0)
 
 
 def linear_weights(
