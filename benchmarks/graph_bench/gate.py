@@ -28,13 +28,15 @@ def _numbers(runner: runners.Runner) -> list[Tensor]:
     """Loss and gradients, the parameters in an order that does not depend on their names."""
     runner.module.eval()
     parameters = list(runner.module.parameters())
-    loss = runner.loss()
-    gradients = torch.autograd.grad(loss, parameters)
+    runner.module.zero_grad()
+    loss = runner.backpropagate()
+    gradients = [p.grad.clone() for p in parameters if p.grad is not None]
+    runner.module.zero_grad()
     runner.module.train()
     # The two sides store attention vectors in other shapes and order; size and content identify a parameter.
     keys = [(p.numel(), round(float(p.detach().double().sum()), 4)) for p in parameters]
     order = sorted(range(len(parameters)), key=lambda position: keys[position])
-    return [loss.detach().reshape(1), *[gradients[position].flatten() for position in order]]
+    return [torch.tensor([loss], dtype=torch.float64), *[gradients[position].flatten() for position in order]]
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:

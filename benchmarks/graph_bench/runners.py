@@ -31,18 +31,26 @@ class Runner:
     module: nn.Module
     loss: Callable[[], Tensor]
     optimizer: torch.optim.Optimizer
-    as_trained: bool = False
-    """Whether `layerlab.lab.training.fit` calls the optimizer, which skips some of its bookkeeping."""
+    backward: Callable[[], float] | None = None
+    """Loss and gradients in one, for a model that is stepped as `layerlab.lab.training.fit` does it."""
+
+    def backpropagate(self) -> float:
+        """The loss, and its gradients in the parameters."""
+        if self.backward is not None:
+            return self.backward()
+        loss = self.loss()
+        loss.backward()
+        return float(loss.detach())
 
     def step(self) -> None:
-        if self.as_trained:
-            optimizing.zero_grad(self.optimizer)
-            self.loss().backward()
-            optimizing.step(self.optimizer)
-        else:
+        if self.backward is None:
             self.optimizer.zero_grad()
             self.loss().backward()
             self.optimizer.step()
+        else:
+            optimizing.zero_grad(self.optimizer)
+            self.backward()
+            optimizing.step(self.optimizer)
 
 
 class Peer(nn.Module):
@@ -114,7 +122,13 @@ def field(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> 
         torch.manual_seed(0)
         module = task.build()
         (batch,) = task.batches(1)
-        return Runner(FIELD, module, lambda: task.loss(module, batch), task.optimizer(module), True)
+        return Runner(
+            FIELD,
+            module,
+            lambda: task.loss(module, batch),
+            task.optimizer(module),
+            lambda: task.backward(module, batch),
+        )
     module = new_model(workload, kind).to(dtype)
     operator = (
         workload.graph.normalized_adjacency(dtype=dtype)
@@ -124,7 +138,7 @@ def field(workload: Workload, kind: str, dtype: torch.dtype = torch.float32) -> 
     part = receptive_field(operator, workload.train, 2)
     x, labels = rows_of(workload.features.to(dtype=dtype), part.inputs), workload.labels[workload.train]
     loss = ModelLoss(module, x, part.operators)
-    return Runner(FIELD, module, lambda: loss(labels), _adam(module), True)
+    return Runner(FIELD, module, lambda: loss(labels), _adam(module), lambda: loss.backward(labels))
 
 
 def rows_of(features: SparseMatrix | Tensor, nodes: Tensor) -> SparseMatrix | Tensor:

@@ -183,3 +183,57 @@ def test_one_backward_pass_and_no_second_derivative() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(UserError, match="one backward pass"):
         loss.backward()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_own_backward_leaves_the_same_bits(name: str) -> None:
+    model, x, graph = problem(name, dense=False)
+    whole = ModelLoss(model, x, graph)
+    expected = results(lambda: whole(LABELS), model)
+    torch.manual_seed(5)
+    model.zero_grad()
+    value = whole.backward(LABELS)
+    drawn = torch.rand(1)
+    assert value == expected[0].item()
+    found = [drawn, *(p.grad for p in model.parameters() if p.grad is not None)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected[1:], strict=True))
+    assert all(p.grad is None or p.grad.stride() == p.stride() for p in model.parameters())
+
+
+def test_its_own_backward_does_not_call_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, graph = problem("gcn", dense=False)
+    whole = ModelLoss(model, x, graph)
+    monkeypatch.setattr(one_step, "loss_of", refuse)
+    whole.backward(LABELS)
+    # A second time gradients add up, which is left to autograd.
+    with pytest.raises(AssertionError, match="one step"):
+        whole.backward(LABELS)
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        lambda parameter, seen: parameter.register_hook(lambda gradient: seen.append(1)),
+        lambda parameter, seen: parameter.register_post_accumulate_grad_hook(lambda _: seen.append(1)),
+    ],
+)
+def test_its_own_backward_calls_hooks_of_parameters(watch: Callable[[Tensor, list[int]], object]) -> None:
+    model, x, graph = problem("gcn", dense=False)
+    seen: list[int] = []
+    watch(model.convs[0].weight, seen)
+    ModelLoss(model, x, graph).backward(LABELS)
+    assert seen == [1]
+
+
+def test_its_own_backward_adds_to_gradients_that_are_there() -> None:
+    model, x, graph = problem("gcn of three layers", dense=True)
+    model.eval()
+    whole = ModelLoss(model, x, graph)
+    model.zero_grad()
+    whole.backward(LABELS)
+    once = [p.grad.clone() for p in model.parameters()]
+    whole.backward(LABELS)
+    for parameter, gradient in zip(model.parameters(), once, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * gradient, rtol=1e-6, atol=0)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="grad"):
+        whole.backward(LABELS)

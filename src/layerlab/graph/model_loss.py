@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from layerlab.graph import ops
@@ -20,6 +21,18 @@ from layerlab.lab import kernels, private
 from layerlab.lab.kernels.registration import direct, plain
 
 _Parts = tuple[list[one_step.Layer], list[Tensor | None]]
+
+
+def _unobserved(parameter: Tensor) -> bool:
+    """Whether autograd would do nothing with the parameter's gradient but store it."""
+    return (
+        parameter.grad is None
+        and parameter.is_contiguous()
+        and parameter.is_leaf
+        and not parameter._backward_hooks
+        and not getattr(parameter, private.ACCUMULATION_HOOKS, True)
+        and not torch.is_anomaly_enabled()
+    )
 
 
 class ModelLoss:
@@ -50,13 +63,44 @@ class ModelLoss:
 
     def __call__(self, labels: Tensor) -> Tensor:
         """The mean cross-entropy; ``labels`` ``(n,)`` int64, n being the rows of the output."""
-        if self._parts is not None and self._unwatched() and plain(labels):
-            layers, parameters = self._parts()
-            if self._fit(layers, parameters, labels):
-                x = self.x if isinstance(self.x, SparseMatrix) else self.x.numpy()
-                drops = sum(1 for layer in layers if layer.p)
-                return one_step.loss_of(layers, x, labels, ops.new_seeds(drops), parameters)
-        return cross_entropy(self.model(self.x, self.graph), labels)
+        parts = self._ready(labels)
+        if parts is None:
+            return cross_entropy(self.model(self.x, self.graph), labels)
+        return one_step.loss_of(parts[0], *self._given(labels, parts[0]), parts[1])
+
+    def backward(self, labels: Tensor) -> float:
+        """``self(labels).backward()`` and the loss: where nobody can tell, without autograd's own way around.
+
+        >>> from layerlab.graph.models import MLP
+        >>> mlp = MLP(2, 3, 2)
+        >>> loss = ModelLoss(mlp, torch.eye(2), None).backward(torch.tensor([0, 1]))
+        >>> mlp.linears[0].weight.grad.shape
+        torch.Size([3, 2])
+        """
+        parts = self._ready(labels)
+        if parts is None or not all(p is None or _unobserved(p) for p in parts[1]):
+            loss = self(labels)
+            loss.backward()
+            return loss.item()
+        layers, parameters = parts
+        value, gradients = one_step.value_and_gradients(layers, *self._given(labels, layers), parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if parameter is not None and gradient is not None:
+                parameter.grad = torch.from_numpy(gradient)
+        return float(value)
+
+    def _ready(self, labels: Tensor) -> _Parts | None:
+        """Layers and parameters for `one_step`, None where this call has to go layer by layer."""
+        if self._parts is None or not self._unwatched() or not plain(labels):
+            return None
+        layers, parameters = self._parts()
+        return (layers, parameters) if self._fit(layers, parameters, labels) else None
+
+    def _given(
+        self, labels: Tensor, layers: list[one_step.Layer]
+    ) -> tuple[SparseMatrix | NDArray[Any], Tensor, list[int]]:
+        x = self.x if isinstance(self.x, SparseMatrix) else self.x.numpy()
+        return x, labels, ops.new_seeds(sum(1 for layer in layers if layer.p))
 
     def _constant(self) -> bool:
         """Whether features and operators are what kernels take, and nothing is trained in them."""

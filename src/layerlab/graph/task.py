@@ -187,6 +187,13 @@ class NodeTask:
             return self._loss(batch)
         return cross_entropy(model(*self._reads["train"]), batch)
 
+    def backward(self, model: nn.Module, batch: Tensor) -> float:
+        if model is self._loss.model:
+            return self._loss.backward(batch)
+        loss = self.loss(model, batch)
+        loss.backward()
+        return loss.item()
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         logits = model(*self._reads["evaluate"])
         metrics = {}

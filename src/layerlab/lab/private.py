@@ -46,3 +46,6 @@ module_hooks = tuple(
     for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
 )
 own_module_hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+# Who listens to the gradient of a parameter, once it is stored.
+ACCUMULATION_HOOKS = "_post_accumulate_grad_hooks"

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -48,6 +48,14 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics by name; the model is in evaluation mode and no gradient is recorded."""
+
+
+@runtime_checkable
+class OwnBackward(Protocol):
+    """A task that has a shorter way to its gradients than autograd's."""
+
+    def backward(self, model: nn.Module, batch: Any) -> float:
+        """Does what ``loss(model, batch).backward()`` does, and returns the loss."""
 
 
 @dataclass(frozen=True)
@@ -291,13 +299,11 @@ def _epoch(
     losses = []
     for batch in task.batches(epoch):
         optimizing.zero_grad(optimizer)
-        loss = task.loss(model, batch)
-        losses.append(float(loss.detach()))
+        losses.append(_backward(task, model, batch))
         if not math.isfinite(losses[-1]):
             raise UserError(
                 f"the training loss became {losses[-1]} in epoch {epoch}; lower the learning rate"
             )
-        loss.backward()
         optimizing.step(optimizer)
     step_seconds = time.perf_counter() - started
     if not losses:
@@ -306,6 +312,14 @@ def _epoch(
     with torch.no_grad():
         evaluated = {name: float(value) for name, value in task.evaluate(model).items()}
     return {"loss": math.fsum(loss / len(losses) for loss in losses), **evaluated}, step_seconds
+
+
+def _backward(task: Task, model: nn.Module, batch: Any) -> float:
+    if isinstance(task, OwnBackward):
+        return task.backward(model, batch)
+    loss = task.loss(model, batch)
+    loss.backward()
+    return float(loss.detach())
 
 
 def _better(name: str, value: float, record: float | None) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.graph.kernels import attention, convolution
-from layerlab.graph.kernels.loss import value_and_gradient
+from layerlab.graph.kernels.loss import value_and_gradient as loss_and_gradient
 from layerlab.graph.kernels.operators import array, keep_law
 from layerlab.graph.sparse import Pattern, SparseMatrix
 
@@ -144,6 +144,30 @@ class Mean:
         return to_x.numpy(), (gradient.sum(0).numpy() if self.biased else None,)
 
 
+def value_and_gradients(
+    layers: Sequence[Layer],
+    x: Numbers | SparseMatrix,
+    labels: Tensor,
+    seeds: Sequence[int],
+    parameters: Sequence[Tensor | None],
+) -> tuple[Numbers, list[Numbers | None]]:
+    """Mean cross-entropy of the layers' output at ``x``, and its gradient by each parameter; for checked arguments."""
+    h: Any = x
+    first, drawn = 0, iter(seeds)
+    for layer in layers:
+        own = [None if p is None else p.detach() for p in parameters[first : first + layer.parameters]]
+        h = layer.forward(h, own, drawn)
+        first += layer.parameters
+    loss, gradient = loss_and_gradient(h, array(labels))
+    found: list[Numbers | None] = []
+    given: Numbers | None = gradient
+    for position in range(len(layers) - 1, -1, -1):
+        assert given is not None
+        given, own_gradients = layers[position].backward(given, position > 0)
+        found[:0] = own_gradients
+    return loss, found
+
+
 class _OneStep(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -154,19 +178,7 @@ class _OneStep(torch.autograd.Function):
         seeds: Sequence[int],
         *parameters: Tensor | None,
     ) -> Tensor:
-        h, first, drawn = x, 0, iter(seeds)
-        for layer in layers:
-            own = [None if p is None else p.detach() for p in parameters[first : first + layer.parameters]]
-            h = layer.forward(h, own, drawn)
-            first += layer.parameters
-        loss, gradient = value_and_gradient(h, array(labels))
-        found: list[Numbers | None] = []
-        given: Numbers | None = gradient
-        for position in range(len(layers) - 1, -1, -1):
-            assert given is not None
-            given, own_gradients = layers[position].backward(given, position > 0)
-            found[:0] = own_gradients
-        ctx.gradients = found
+        loss, ctx.gradients = value_and_gradients(layers, x, labels, seeds, parameters)
         return torch.from_numpy(loss)
 
     @staticmethod
