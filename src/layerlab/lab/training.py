@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -56,6 +56,10 @@ class OwnBackward(Protocol):
 
     def backward(self, model: nn.Module, batch: Any) -> float:
         """Does what ``loss(model, batch).backward()`` does, and returns the loss."""
+
+
+Backward: TypeAlias = Callable[[nn.Module, Any], float]
+"""Leaves the gradients of the loss of a batch in the parameters, and returns the loss."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +230,11 @@ def _train(
 ) -> dict[str, Tensor]:
     """The loop itself; returns the best weights and leaves everything else in ``state``."""
     saved_at = time.monotonic()
+    backward = _backward_of(task)
     with _interrupt_after_epoch(enabled=checkpoint is not None) as interrupted:
         while state.epoch < schedule.epochs and not _exhausted(schedule, state):
             epoch_started = time.perf_counter()
-            metrics, step_seconds = _epoch(task, seed, state.epoch + 1, model, optimizer)
+            metrics, step_seconds = _epoch(task, seed, state.epoch + 1, model, optimizer, backward)
             improved = _judge(schedule, state, metrics)
             state.epoch += 1
             state.history.append(metrics)
@@ -290,7 +295,12 @@ def _seed_torch(seed: int) -> None:
 
 
 def _epoch(
-    task: Task, seed: int, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer
+    task: Task,
+    seed: int,
+    epoch: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    backward: Backward,
 ) -> tuple[dict[str, float], float]:
     """One pass over the batches and one evaluation: the metrics and the seconds of the steps."""
     _seed_torch(stream_seed(seed, epoch))
@@ -299,7 +309,7 @@ def _epoch(
     losses = []
     for batch in task.batches(epoch):
         optimizing.zero_grad(optimizer)
-        losses.append(_backward(task, model, batch))
+        losses.append(backward(model, batch))
         if not math.isfinite(losses[-1]):
             raise UserError(
                 f"the training loss became {losses[-1]} in epoch {epoch}; lower the learning rate"
@@ -314,12 +324,17 @@ def _epoch(
     return {"loss": math.fsum(loss / len(losses) for loss in losses), **evaluated}, step_seconds
 
 
-def _backward(task: Task, model: nn.Module, batch: Any) -> float:
+def _backward_of(task: Task) -> Backward:
+    """The task's own way to the gradients, or autograd's; to be asked for once, a protocol's check takes its time."""
     if isinstance(task, OwnBackward):
-        return task.backward(model, batch)
-    loss = task.loss(model, batch)
-    loss.backward()
-    return float(loss.detach())
+        return task.backward
+
+    def backward(model: nn.Module, batch: Any) -> float:
+        loss = task.loss(model, batch)
+        loss.backward()
+        return float(loss.detach())
+
+    return backward
 
 
 def _better(name: str, value: float, record: float | None) -> bool:
