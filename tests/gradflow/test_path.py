@@ -78,6 +78,28 @@ def test_a_recurrent_layer_is_named_though_it_makes_more_than_is_used() -> None:
     assert [(s.name, s.kind) for s in way(model, x)] == [("inner", "LSTM")]
 
 
+def test_a_step_ends_at_an_output_rather_than_at_the_input_it_becomes() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.fc = nn.Identity(), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.drop(x))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.outer = Outer()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.outer(torch.sigmoid(x)).tanh()
+
+    # The sigmoid's value enters "outer" and leaves "outer.drop"; what follows is to begin behind both.
+    found = way(Net(), torch.randn(2, 3))
+    assert [str(s.stop) for s in found] == ["outer.drop", "outer.fc", "output"]
+
+
 def test_chosen_layers_end_the_steps() -> None:
     model, x = subject("resnet")
     found = way(model, x, ("1", "2"))

@@ -77,6 +77,18 @@ def test_a_softmax_over_many_is_meant_to_shrink_gradients() -> None:
     assert (hard.kind, hard.cause) == ("vanishing", "saturation")
 
 
+@pytest.mark.parametrize(
+    ("certain", "kind", "cause"), [(8, "healthy", None), (12, "vanishing", "saturation")]
+)
+def test_a_softmax_most_of_whose_rows_look_at_one_is_not_meant_to(
+    certain: int, kind: str, cause: str | None
+) -> None:
+    logits = torch.randn(20, 200, generator=torch.Generator().manual_seed(0))
+    logits[:certain, 7] = 50.0
+    found = gradient_verdict(nn.Softmax(-1), logits)
+    assert (found.kind, found.cause) == (kind, cause)
+
+
 def activation(kind: str = "relu", **given: Any) -> Activation:
     fields = {"slope_rms": 0.7, "slope_max": 1.0, "saturated": 0.0, "dead": 0.0, "off": 0.0}
     return Activation(
