@@ -91,7 +91,7 @@ GRADFLOW_RANKS = (
     ("theorems",),
 )
 ATTENTION_RANKS = (
-    ("arguments", "calls", "features", "unseen"),
+    ("arguments", "calls", "features", "measures", "unseen"),
     ("chunked", "reference", "softmax"),
     ("linear", "low_rank", "projection"),
     ("ops",),

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +106,3 @@ def plain_mask(
             if torch.equal(mask, torch.ones(n, n, dtype=torch.bool, device=mask.device).tril() & keys):
                 return (None if bool(keys.all()) else keys), True
     return mask, causal
-
-
-def softmax_output(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
-) -> Tensor:
-    """softmax(scale q k^T + mask) v by torch's fused operator, without dropout."""
-    n, m = q.shape[2], k.shape[2]
-    if causal and mask is not None:
-        below = torch.ones(n, m, dtype=torch.bool, device=q.device).tril()
-        mask = below & mask if mask.dtype == torch.bool else mask.masked_fill(~below, -math.inf)
-        causal = False
-    return functional.scaled_dot_product_attention(
-        q, k, v, mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )

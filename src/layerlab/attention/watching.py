@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from layerlab.attention.calls import AttentionCall, plain_mask, softmax_output
+from layerlab.attention.calls import AttentionCall, plain_mask
+from layerlab.attention.reference import softmax_weights
 from layerlab.attention.unseen import Softmaxes, Unseen, place, scripted
 from layerlab.errors import UserError
 from layerlab.lab.models.untouched import passed
@@ -216,7 +217,12 @@ class _Mode(TorchFunctionMode):
             self.unseen.append(Unseen(name or MODEL, kind, place(), why))
         if not asked:
             return output, None
-        weights = torch.cat([_weights(call) for call in seen])
+        weights = torch.cat(
+            [
+                softmax_weights(call.q, call.k, mask=call.mask, causal=call.causal, scale=call.scale)
+                for call in seen
+            ]
+        )
         if given.arguments["average_attn_weights"]:
             weights = weights.mean(1)
         return output, weights if given.arguments["query"].dim() == 3 else weights[0]
@@ -285,9 +291,3 @@ def _mask(mask: Tensor, lead: tuple[int, ...]) -> Tensor:
         return _four(mask, (*lead[:-1], mask.shape[-3]))
     heads = mask.shape[-3] if len(lead) > 1 else 1
     return mask.reshape(-1, heads, *mask.shape[-2:])
-
-
-def _weights(call: AttentionCall) -> Tensor:
-    eye = torch.eye(call.length, dtype=call.v.dtype, device=call.v.device)
-    identity = eye.expand(*call.k.shape[:2], *eye.shape)
-    return softmax_output(call.q, call.k, identity, call.mask, call.causal, call.scale)
