@@ -91,11 +91,12 @@ GRADFLOW_RANKS = (
     ("theorems",),
 )
 ATTENTION_RANKS = (
-    ("arguments", "calls", "features", "measures", "unseen"),
+    ("arguments", "calls", "features", "masks", "measures", "unseen"),
     ("chunked", "reference", "softmax"),
     ("linear", "low_rank", "projection"),
-    ("ops",),
-    ("watching",),
+    ("mechanisms", "ops"),
+    ("heads", "watching"),
+    ("layers",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerlab.attention.features import FeatureMap, feature_map
+    from layerlab.attention.layers import MultiheadAttention
     from layerlab.attention.linear import LinearState, linear_attention
     from layerlab.attention.low_rank import (
         nystrom_attention,
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
         randomized_svd,
         svd_attention,
     )
+    from layerlab.attention.mechanisms import Mechanism, mechanism
     from layerlab.attention.projection import projected_attention, projections
     from layerlab.attention.softmax import softmax_attention
 
 _HOMES = {
     "FeatureMap": "features",
     "LinearState": "linear",
+    "Mechanism": "mechanisms",
+    "MultiheadAttention": "layers",
     "feature_map": "features",
     "linear_attention": "linear",
+    "mechanism": "mechanisms",
     "nystrom_attention": "low_rank",
     "projected_attention": "projection",
     "projections": "projection",
@@ -43,8 +48,11 @@ _HOMES = {
 __all__ = [
     "FeatureMap",
     "LinearState",
+    "Mechanism",
+    "MultiheadAttention",
     "feature_map",
     "linear_attention",
+    "mechanism",
     "nystrom_attention",
     "projected_attention",
     "projections",
