@@ -93,8 +93,8 @@ GRADFLOW_RANKS = (
 ATTENTION_RANKS = (
     ("arguments", "calls", "features", "masks", "measures", "unseen"),
     ("chunked", "reference", "softmax"),
-    ("linear", "low_rank", "projection"),
-    ("mechanisms", "ops"),
+    ("linear", "low_rank", "projection", "relative"),
+    ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
     ("layers",),
 )

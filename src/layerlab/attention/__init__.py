@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layerlab.attention.convolution import RelativeAttention
     from layerlab.attention.features import FeatureMap, feature_map
     from layerlab.attention.layers import MultiheadAttention
     from layerlab.attention.linear import LinearState, linear_attention
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from layerlab.attention.mechanisms import Mechanism, mechanism
     from layerlab.attention.projection import projected_attention, projections
+    from layerlab.attention.relative import relative_attention
     from layerlab.attention.softmax import softmax_attention
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "LinearState": "linear",
     "Mechanism": "mechanisms",
     "MultiheadAttention": "layers",
+    "RelativeAttention": "convolution",
     "feature_map": "features",
     "linear_attention": "linear",
     "mechanism": "mechanisms",
@@ -41,6 +44,7 @@ _HOMES = {
     "projections": "projection",
     "randomized_attention": "low_rank",
     "randomized_svd": "low_rank",
+    "relative_attention": "relative",
     "softmax_attention": "softmax",
     "svd_attention": "low_rank",
 }
@@ -50,6 +54,7 @@ __all__ = [
     "LinearState",
     "Mechanism",
     "MultiheadAttention",
+    "RelativeAttention",
     "feature_map",
     "linear_attention",
     "mechanism",
@@ -58,6 +63,7 @@ __all__ = [
     "projections",
     "randomized_attention",
     "randomized_svd",
+    "relative_attention",
     "softmax_attention",
     "svd_attention",
 ]

@@ -11,6 +11,7 @@ from layerlab.attention.low_rank import (
     svd_attention,
 )
 from layerlab.attention.projection import projected_attention, projections
+from layerlab.attention.relative import relative_attention
 from layerlab.attention.softmax import softmax_attention
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "projections",
     "randomized_attention",
     "randomized_svd",
+    "relative_attention",
     "softmax_attention",
     "svd_attention",
 ]

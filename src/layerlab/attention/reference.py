@@ -7,6 +7,7 @@ queries attends with head ``h // (heads / kv_heads)`` of the keys.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -130,3 +131,57 @@ def apply(weights: Tensor, v: Tensor) -> Tensor:
     tensor([2., 2.])
     """
     return weights @ v.repeat_interleave(weights.shape[1] // v.shape[1], 1)
+
+
+def relative_weights(
+    q: Tensor | None,
+    k: Tensor | None,
+    p: Tensor,
+    size: int,
+    offsets: Sequence[int],
+    *,
+    pads: tuple[int, int] = (0, 0),
+    scale: float | None = None,
+) -> Tensor:
+    """``softmax_j(scale q_i . k_j + p[i - j])`` over tokens and pad tokens, pair by pair; 0 where i sees none.
+
+    Args:
+        q: ``(batch, heads, size, d)``, or None for scores from the position alone.
+        k: ``(batch, kv_heads, size, d)``, or None.
+        p: ``(heads, w)``.
+        size: number of tokens.
+        offsets: i - j of each column of p.
+        pads: number of tokens before the first and after the last, with key 0.
+        scale: 1 / sqrt(d) if None.
+
+    Returns:
+        ``(batch, heads, size, pads[0] + size + pads[1])``; batch is 1 without q.
+
+    >>> relative_weights(None, None, torch.zeros(1, 2), 2, [0, 1], pads=(1, 0))
+    tensor([[[[0.5000, 0.5000, 0.0000],
+              [0.0000, 0.5000, 0.5000]]]])
+    """
+    before, after = pads
+    content = None
+    if q is not None and k is not None:
+        content = scores(q, k) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    batch = 1 if content is None else len(content)
+    x = p.new_full((batch, len(p), size, before + size + after), -math.inf)
+    for i in range(size):
+        for column, offset in enumerate(offsets):
+            j = i - offset
+            if -before <= j < size + after:
+                here = content[:, :, i, j] if content is not None and 0 <= j < size else 0.0
+                x[:, :, i, before + j] = p[:, column] + here
+    seen = x > -math.inf
+    some = seen.any(-1, keepdim=True)
+    return x.masked_fill(~some, 0.0).softmax(-1).masked_fill(~seen, 0.0)
+
+
+def apply_padded(weights: Tensor, v: Tensor, pads: tuple[int, int]) -> Tensor:
+    """`apply` with zero values before the first and after the last token.
+
+    >>> apply_padded(torch.full((1, 1, 1, 2), 0.5), torch.ones(1, 1, 1, 1), (1, 0)).flatten()
+    tensor([0.5000])
+    """
+    return apply(weights, torch.nn.functional.pad(v, (0, 0, *pads)))
