@@ -11,32 +11,18 @@ it writes to build/. `--docs` measures nothing and writes docs/benchmarks-gradfl
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import os
-import shlex
-import subprocess
 import sys
-import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
+from bench_common import command
+from bench_common.command import Benchmark, say
+from bench_common.workers import ask
 from gradflow_bench import gate, models, page, peers, watching
 from gradflow_bench.models import Size
-from graph_bench import store
 
-from layerlab.errors import UserError
-
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "gradflow.json"
-
-
-def say(text: str) -> None:
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+WORKER = "gradflow_bench.worker"
 
 
 def check(quick: bool, threads: int) -> dict[str, Any]:
@@ -53,27 +39,20 @@ def cost(quick: bool, threads: int) -> dict[str, Any]:
     for name in models.MODELS:
         say(f"cost: {models.NAMES[name]}, {size.describe()}")
         rows[name] = ask(
-            {"model": name, "size": dataclasses.asdict(size), "threads": threads, "forwards": 10}
+            WORKER,
+            {
+                "task": "whole",
+                "model": name,
+                "size": dataclasses.asdict(size),
+                "threads": threads,
+                "forwards": 10,
+            },
         )
         say(
             f"    {rows[name]['seconds']:.1f} s ({rows[name]['processor_seconds']:.1f} s of processors), "
             f"{rows[name]['above_idle_bytes'] / 1e6:.0f} MB above idle"
         )
     return {"size": dataclasses.asdict(size), "models": rows}
-
-
-def ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Run a worker; its last line of output is the answer."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "gradflow_bench.worker", json.dumps(request)],
-        cwd=Path(__file__).parent,
-        env=dict(os.environ),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 def jacobians(quick: bool, threads: int) -> dict[str, Any]:
@@ -123,63 +102,12 @@ PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run, under a minute")
-    parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
-    parser.add_argument("--docs", action="store_true", help="write the page from the stored results")
-    parser.add_argument("--results", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args()
-    wanted = given.only.split(",") if given.only else list(PARTS)
-    if unknown := [name for name in wanted if name not in PARTS]:
-        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
-    if given.threads < 1:
-        parser.error(f"expected --threads >= 1, got {given.threads}")
-    # Whatever is timed, the gate comes first.
-    given.only = ["gate", *(name for name in wanted if name != "gate")]
-    given.results = given.results or (
-        ROOT / "build" / "benchmarks" / "gradflow.json" if given.quick else RESULTS
-    )
-    return given
-
-
-def measure(given: argparse.Namespace) -> int:
-    """Run the parts; returns the exit status."""
-    command = shlex.join(["python", "benchmarks/gradflow.py", *sys.argv[1:]])
-    written = store.Store(given.results, command, given.quick, "gradflow")
-    torch.set_num_threads(given.threads)
-    for name in given.only:
-        around = store.circumstances(given.threads)
-        started = time.perf_counter()
-        try:
-            part = PARTS[name](given.quick, given.threads)
-        except gate.GateError as error:
-            print(f"error: {error}: nothing is timed", file=sys.stderr)
-            return 1
-        written.put(name, {**around, "took_seconds": time.perf_counter() - started, **part})
-        say(f"{name}: done in {time.perf_counter() - started:.0f} s")
-    return 0
+# Whatever is timed, the gate comes first.
+BENCHMARK = Benchmark("gradflow", __doc__, PARTS, page.write, page.goals, first=("gate",))
 
 
 def main() -> int:
-    given = arguments()
-    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-    try:
-        if not given.docs and (status := measure(given)):
-            return status
-        documents = ROOT / "docs" if given.results == RESULTS else given.results.parent
-        page.write(store.read(given.results, "gradflow"), documents)
-        say("the page is written")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: finished parts are kept", file=sys.stderr)
-        return 130
-    return 0
+    return command.main(BENCHMARK)
 
 
 if __name__ == "__main__":

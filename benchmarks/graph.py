@@ -11,32 +11,22 @@ printed at the end, as a table in Markdown.
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 # torch's profiler announces itself on standard error otherwise; read when torch is loaded.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
-from graph_bench import floors, gate, processes, profiles, runners, sgc, store, timing, workloads
+from bench_common import command, timing
+from bench_common.command import Benchmark, say
+from graph_bench import floors, gate, page, processes, profiles, runners, sgc, workloads
 
-from layerlab.errors import UserError
-
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "graph.json"
 KINDS = ("gcn", "gat")
-
-
-def say(text: str) -> None:
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
 def layer_shapes(workload: workloads.Workload, kind: str, name: str) -> list[floors.LayerShape]:
@@ -159,78 +149,23 @@ PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run, under a minute")
-    parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
-    parser.add_argument("--docs", action="store_true", help="write the page from the stored results")
-    parser.add_argument("--results", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args()
-    # Compiling takes half a minute by itself, so a smoke run leaves it out unless it is named.
-    wanted = (
-        given.only.split(",")
-        if given.only
-        else [name for name in PARTS if not (given.quick and name == "compile")]
-    )
-    if unknown := [name for name in wanted if name not in PARTS]:
-        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
-    if given.threads < 1:
-        parser.error(f"expected --threads >= 1, got {given.threads}")
-    given.only = wanted
-    given.results = given.results or (
-        ROOT / "build" / "benchmarks" / "graph.json" if given.quick else RESULTS
-    )
-    return given
-
-
-def measure(given: argparse.Namespace) -> int:
-    """Run the parts; returns the exit status."""
-    command = shlex.join(["python", "benchmarks/graph.py", *(word for word in sys.argv[1:])])
-    written = store.Store(given.results, command, given.quick)
-    torch.set_num_threads(given.threads)
-    for name in given.only:
-        around = store.circumstances(given.threads)
-        started = time.perf_counter()
-        try:
-            part = PARTS[name](given.quick, given.threads)
-        except gate.GateError as error:
-            print(f"error: {error}: nothing is timed", file=sys.stderr)
-            return 1
-        except UserError as error:
-            # PubMed where it was not fetched: a line that says so, and the other parts.
-            say(f"{name} left out: {error}")
-            continue
-        written.put(name, {**around, "took_seconds": time.perf_counter() - started, **part})
-        say(f"{name}: done in {time.perf_counter() - started:.0f} s")
-    return 0
+BENCHMARK = Benchmark(
+    "graph",
+    __doc__,
+    PARTS,
+    page.write,
+    page.goals,
+    # Compiling takes half a minute by itself.
+    named=("compile",),
+    # Where it was not fetched.
+    optional=("pubmed",),
+)
 
 
 def main() -> int:
-    given = arguments()
     # torch says at every CSR matrix that the format is in beta.
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-    try:
-        if not given.docs:
-            status = measure(given)
-            if status:
-                return status
-        from graph_bench import page
-
-        documents = ROOT / "docs" if given.results == RESULTS else given.results.parent
-        stored = store.read(given.results)
-        page.write(stored, documents)
-        say("the page is written")
-        print(page.goals(stored["parts"]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: finished parts are kept", file=sys.stderr)
-        return 130
-    return 0
+    return command.main(BENCHMARK)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_common.command import GateError
 
 from gradflow_bench import models, reference
 from layerlab.gradflow.jacobians import jacobian
@@ -18,10 +19,6 @@ ALLOWED = 1e-6
 _ROUNDING = 1e-9
 # σ_max to far more digits than are compared; σ_min of larger layers is compared by `singular_values`.
 _TOLERANCE, _BUDGET = 1e-9, 2048
-
-
-class GateError(Exception):
-    """The profile and a dense Jacobian disagree."""
 
 
 def check(name: str) -> dict[str, Any]:

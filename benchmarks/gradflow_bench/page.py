@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from graph_bench import figures, words
+from bench_common import figures, words
 
 from gradflow_bench import models
 from layerlab.lab.files import write_atomic
@@ -40,8 +40,8 @@ def render(stored: dict[str, Any]) -> str:
     if stored["quick"]:
         sections.append("**A smoke run at small sizes: these figures mean nothing.**")
     sections.append(_circumstances(parts))
-    if rows := _goals(parts):
-        sections.append("## Goals\n\n" + words.table(["work", "goal", "measured", "reached"], rows))
+    if table := goals(parts):
+        sections.append("## Goals\n\n" + table)
     sections += [
         section(parts[name])
         for name, section in (
@@ -68,8 +68,9 @@ def _circumstances(parts: dict[str, Any]) -> str:
     return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
 
 
-def _goals(parts: dict[str, Any]) -> list[list[str]]:
-    rows = []
+def goals(parts: dict[str, Any]) -> str:
+    """The table of the goals whose parts were measured."""
+    rows: list[list[str]] = []
 
     def row(work: str, goal: str, measured: str, reached: bool) -> None:
         rows.append([work, goal, measured, "yes" if reached else "**no**"])
@@ -99,7 +100,7 @@ def _goals(parts: dict[str, Any]) -> list[list[str]]:
         ratio = parts["monitor"]["ratio"]
         told = f"{100 * (ratio['ratio'] - 1):.1f} [{100 * (ratio['low'] - 1):.1f}, {100 * (ratio['high'] - 1):.1f}] %"
         row("training under the monitor", "under 5 % longer", told, ratio["ratio"] - 1 < SHARE)
-    return rows
+    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
 
 
 def _gate(part: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from graph_bench import timing
+from bench_common import timing
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 

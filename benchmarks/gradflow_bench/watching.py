@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import torch
-from graph_bench import timing
+from bench_common import timing
 
 from gradflow_bench.models import Size, encoder
 from layerlab.gradflow.monitoring.monitor import Monitor

@@ -1,20 +1,18 @@
 """A process of its own: one whole profile, its seconds part by part, its vector products and its peak memory.
 
-Usage: python -m gradflow_bench.worker '{"model": "encoder", ...}'; prints one line of JSON.
+Usage: python -m gradflow_bench.worker '{"task": "whole", "model": "encoder", ...}'; prints one line of JSON.
 """
 
 from __future__ import annotations
 
-import json
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from graph_bench.worker import _forget_peak, _settle, _status
+from bench_common.memory import Peak
+from bench_common.workers import answer
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradflow_bench.models import Size, subject
@@ -56,13 +54,11 @@ def whole(model: str, size: dict[str, int], threads: int, forwards: int) -> dict
     clock.wrap(profiling, "bound", "bounds of weights")
     clock.wrap(gradients, "gain", "bounds of attention")
     factors.watch()
-    _settle()
-    idle = _status()["VmRSS"]
-    exact = _forget_peak()
+    memory = Peak()
     started, busy = time.perf_counter(), time.process_time()
     found = profiling.profile(net, x)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    peak = _status()["VmHWM"] if exact else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = memory.found()
     parts = dict(clock.seconds)
     parts["opening"] -= parts["bounds of attention"]
     parts["products over depth"] = seconds - sum(parts.values())
@@ -78,10 +74,7 @@ def whole(model: str, size: dict[str, int], threads: int, forwards: int) -> dict
         "products": products,
         "product_seconds": in_products,
         **weights,
-        "idle_bytes": idle,
-        "peak_bytes": peak,
-        "above_idle_bytes": peak - idle,
-        "peak_reset": exact,
+        **peak,
         "verdict": found.verdict.kind,
         "steps": len(found.layers),
         "largest_error": max(float(layer.jacobian.largest_error.max()) for layer in found.layers),
@@ -153,9 +146,5 @@ class _Factors:
         return {"product_operations": total, "forward_operations": forward, "forwards_floor": total / forward}
 
 
-def main() -> None:
-    print(json.dumps(whole(**json.loads(sys.argv[1]))))
-
-
 if __name__ == "__main__":
-    main()
+    answer({"whole": whole})

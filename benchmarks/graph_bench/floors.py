@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from bench_common import rates
 
 NUMBER, INDEX = 4, 4
 
@@ -79,39 +80,13 @@ def count(layers: list[LayerShape], kind: str) -> Work:
     return work
 
 
-def bandwidth(footprint: float) -> float:
-    """Bytes a second of ``c = a + b`` over three arrays of ``footprint`` bytes together, the best of many.
-
-    A footprint that fits in a cache is read from the cache, as the step's own arrays would be.
-    """
-    length = max(1024, int(footprint / NUMBER / 3))
-    a, b, c = (torch.ones(length) for _ in range(3))
-    best, until = float("inf"), time.perf_counter() + 0.15
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        torch.add(a, b, out=c)
-        best = min(best, time.perf_counter() - started)
-    return 3 * length * NUMBER / best
-
-
-def arithmetic() -> float:
-    """Floating-point operations a second of a product of 1,024 x 1,024 float32 matrices, the best of many."""
-    a, b = torch.ones(1024, 1024), torch.ones(1024, 1024)
-    c, best = torch.empty(1024, 1024), float("inf")
-    for _ in range(10):
-        started = time.perf_counter()
-        torch.mm(a, b, out=c)
-        best = min(best, time.perf_counter() - started)
-    return 2 * 1024**3 / best
-
-
 def floor(work: Work, launches: float, empty_seconds: float) -> dict[str, Any]:
     """The time that ``work`` takes at this machine's measured rates, beside the counts.
 
     ``max(bytes / bandwidth, operations / arithmetic) + empty step``: memory and arithmetic can overlap, Python and
     launches do not overlap with them. Random numbers and exponentials are counted but not timed.
     """
-    speed, rate = bandwidth(work.bytes), arithmetic()
+    speed, rate = rates.bandwidth(work.bytes), rates.arithmetic()
     memory, computing = work.bytes / speed, work.operations / rate
     return {
         **asdict(work),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from bench_common import timing
+from bench_common.command import GateError
 from torch import Tensor, nn
 
-from graph_bench import runners, timing
+from graph_bench import runners
 from graph_bench.workloads import Workload
 from layerlab.lab import kernels
 
@@ -18,10 +20,6 @@ ALLOWED = {torch.float64: 1e-10, torch.float32: 1e-4}
 # Accuracy after trainings with dropout: the whole 95 per cent interval of the mean difference lies within this.
 ALLOWED_ACCURACY = 0.03
 EPOCHS_WITHOUT, EPOCHS_WITH = 30, 80
-
-
-class GateError(Exception):
-    """A runner does not compute what torch_geometric does."""
 
 
 def _numbers(runner: runners.Runner) -> list[Tensor]:

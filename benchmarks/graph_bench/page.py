@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graph_bench import figures, gate, targets, words
+from bench_common import words
+
+from graph_bench import figures, gate, targets
 from layerlab.lab.files import write_atomic
 
 NAMES = {"gcn": "GCN", "gat": "GAT"}

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from graph_bench import timing, workloads
+from bench_common import timing
+from bench_common.workers import ask
+
+from graph_bench import workloads
 
 Say = Callable[[str], None]
 
 
-def ask(request: dict[str, Any], **variables: str) -> dict[str, Any]:
-    """Run a worker; its last line of output is the answer.
-
-    Raises:
-        subprocess.CalledProcessError: it failed; what it wrote is on standard error.
-    """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "graph_bench.worker", json.dumps(request)],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+WORKER = "graph_bench.worker"
 
 
 def memory(edges: int, kinds: Sequence[str], threads: int, say: Say) -> dict[str, Any]:
@@ -42,7 +25,7 @@ def memory(edges: int, kinds: Sequence[str], threads: int, say: Say) -> dict[str
         for runner in ("peer", "layerlab"):
             say(f"memory: {kind}, {runner}")
             request = {"task": "train", "runner": runner, "kind": kind, "edges": edges}
-            rows[runner] = ask({**request, "seed": 0, "steps": 1, "threads": threads})
+            rows[runner] = ask(WORKER, {**request, "seed": 0, "steps": 1, "threads": threads})
         share = rows["layerlab"]["above_idle_bytes"] / rows["peer"]["above_idle_bytes"]
         result[kind] = {**rows, "share": share}
     return result
@@ -57,7 +40,7 @@ def growth(sizes: Sequence[int], kinds: Sequence[str], threads: int, say: Say) -
             say(f"growth: {kind}, {size:,} directed edges")
             request = {"task": "train", "runner": "layerlab", "kind": kind, "edges": size // 2}
             steps = max(3, min(50, 20_000_000 // size))
-            rows.append(ask({**request, "seed": 0, "steps": steps, "threads": threads}))
+            rows.append(ask(WORKER, {**request, "seed": 0, "steps": steps, "threads": threads}))
         edges = [row["directed_edges"] for row in rows]
         result[kind] = {
             "rows": rows,
@@ -74,7 +57,7 @@ def compilation(threads: int, say: Say) -> dict[str, Any]:
         for name in ("empty cache", "filled cache"):
             say(f"compilation: {name}")
             request = {"task": "first_steps", "threads": threads}
-            answers[name] = ask(request, NUMBA_CACHE_DIR=folder)
+            answers[name] = ask(WORKER, request, NUMBA_CACHE_DIR=folder)
     return answers
 
 

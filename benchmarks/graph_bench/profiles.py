@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_common import timing
 from torch import Tensor
 
-from graph_bench import timing
 from layerlab.graph.kernels import operators
 from layerlab.lab import optimizing
 from layerlab.lab.kernels import threads

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import torch
+from bench_common.command import GateError
 from torch import nn
 
-from graph_bench.gate import GateError
 from layerlab.graph import experiments, load
 from layerlab.graph.settings import settings_for
 from layerlab.graph.task import normalise_rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graph_bench import words
+from bench_common import words
+
 from graph_bench.runners import FIELD, WHOLE
 
 # Measured once on two cores of a machine of this kind with DGL 2.x, which has no wheel for the torch pinned here:

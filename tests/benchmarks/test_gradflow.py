@@ -94,7 +94,9 @@ def test_the_cost_of_a_profile_is_taken_apart(
     script = bench["script"]
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     size = {"layers": 1, "width": 16, "heads": 2, "tokens": 4}
-    found = script.ask({"model": "encoder", "size": size, "threads": 1, "forwards": 3})
+    found = script.ask(
+        script.WORKER, {"task": "whole", "model": "encoder", "size": size, "threads": 1, "forwards": 3}
+    )
     assert sum(found["parts"].values()) == pytest.approx(found["seconds"])
     assert all(seconds > 0 for seconds in found["parts"].values())
     assert sum(found["product_seconds"].values()) < found["seconds"]

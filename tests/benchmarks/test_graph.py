@@ -20,9 +20,10 @@ from layerlab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
-    *("figures", "floors", "gate", "page", "processes", "profiles", "runners", "sgc", "store", "targets"),
-    *("timing", "words", "worker", "workloads"),
+    *("figures", "floors", "gate", "page", "processes", "profiles", "runners", "sgc", "targets", "worker"),
+    "workloads",
 )
+COMMON = ("command", "rates", "store", "timing", "words")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,14 @@ def bench() -> Iterator[dict[str, ModuleType]]:
     """The benchmark's modules; they are no package that is installed."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        yield {name: importlib.import_module(f"graph_bench.{name}") for name in NAMES}
+        found = {name: importlib.import_module(f"bench_common.{name}") for name in COMMON}
+        own = {name: importlib.import_module(f"graph_bench.{name}") for name in NAMES}
+        yield {**found, **own, "drawing": importlib.import_module("bench_common.figures")}
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
 
 
-@pytest.mark.parametrize("name", ["figures", "floors", "timing", "words"])
+@pytest.mark.parametrize("name", ["drawing", "floors", "timing", "words"])
 def test_examples_in_the_docstrings(bench: dict[str, ModuleType], name: str) -> None:
     found = doctest.testmod(bench[name])
     assert found.attempted
@@ -163,9 +166,9 @@ def test_the_empty_step_has_as_many_launches(bench: dict[str, ModuleType]) -> No
 def test_the_floor_adds_launching_to_the_larger_of_memory_and_arithmetic(
     bench: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    floors = bench["floors"]
-    monkeypatch.setattr(floors, "bandwidth", lambda footprint: 10.0)
-    monkeypatch.setattr(floors, "arithmetic", lambda: 100.0)
+    floors, rates = bench["floors"], bench["rates"]
+    monkeypatch.setattr(rates, "bandwidth", lambda footprint: 10.0)
+    monkeypatch.setattr(rates, "arithmetic", lambda: 100.0)
     found = floors.floor(floors.Work(bytes=20, operations=1000), 7, 0.5)
     assert (found["memory_seconds"], found["arithmetic_seconds"], found["seconds"]) == (2.0, 10.0, 10.5)
 
@@ -267,10 +270,10 @@ def test_the_page_leaves_out_what_was_not_measured(
 def test_results_are_kept_part_by_part(bench: dict[str, ModuleType], tmp_path: Path) -> None:
     store = bench["store"]
     file = tmp_path / "new" / "graph.json"
-    store.Store(file, "first", False).put("cora", {"a": 1})
-    store.Store(file, "second", False).put("memory", {"b": 2})
-    assert store.read(file)["parts"] == {"cora": {"a": 1}, "memory": {"b": 2}}
-    assert store.read(file)["command"] == "second"
+    store.Store(file, "first", False, "graph").put("cora", {"a": 1})
+    store.Store(file, "second", False, "graph").put("memory", {"b": 2})
+    assert store.read(file, "graph")["parts"] == {"cora": {"a": 1}, "memory": {"b": 2}}
+    assert store.read(file, "graph")["command"] == "second"
     file.write_text('{"rounds": 100}', encoding="utf-8")
     with pytest.raises(UserError, match="expected results of this benchmark"):
-        store.read(file)
+        store.read(file, "graph")

@@ -30,7 +30,7 @@ def circumstances(threads: int) -> dict[str, Any]:
     }
 
 
-def read(path: Path, subject: str = "graph") -> dict[str, Any]:
+def read(path: Path, subject: str) -> dict[str, Any]:
     """The stored results.
 
     Args:
@@ -53,7 +53,7 @@ def read(path: Path, subject: str = "graph") -> dict[str, Any]:
 class Store:
     """The file that a run writes: every finished part at once, beside the parts that are there."""
 
-    def __init__(self, path: Path, command: str, quick: bool, subject: str = "graph") -> None:
+    def __init__(self, path: Path, command: str, quick: bool, subject: str) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
