@@ -96,7 +96,7 @@ ATTENTION_RANKS = (
     ("linear", "low_rank", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
-    ("layers",),
+    ("crossover", "layers"),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
