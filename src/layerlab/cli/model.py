@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layerlab.cli import model_options as options
+
 if TYPE_CHECKING:
-    from layerlab.gradflow.inspection.inspection import Settings
     from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
@@ -35,32 +31,13 @@ def _group() -> None:
     "Tokens: layerlab model inspect net.py:gpt --input-shape 4,128:int50000 --loss cross-entropy"
 )
 def inspect(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE.py:FACTORY",
-            help="A function without arguments that returns a torch.nn.Module; also package.module:factory.",
-        ),
-    ],
-    input_shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SHAPE",
-            help="Random inputs, with the batch: 32,3,32,32. Several: give it again, x=8,16 by name. Integers below"
-            " 100: 8,128:int100. A mask of ones: mask=8,128:bool. Default: example_inputs() beside the factory, the"
-            " model's example_input_array, or what its first layer takes.",
-        ),
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.npz", help="Inputs from a numpy archive, named as forward names them."),
-    ] = None,
+    subject: options.Subject,
+    input_shape: options.InputShape = None,
+    inputs: options.Inputs = None,
     wrt: Annotated[
         list[str] | None, typer.Option(metavar="INPUT", help="Which of several inputs to differentiate.")
     ] = None,
-    output: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Which of several outputs: logits, 0, 1.0.")
-    ] = None,
+    output: options.Output = None,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -79,20 +56,17 @@ def inspect(
     tolerance: Annotated[
         float, typer.Option(min=1e-12, max=0.5, help="Relative residual at which its search ends.")
     ] = 0.01,
-    train: Annotated[
-        bool | None,
-        typer.Option("--train/--eval", help="Mode of the model. Default: as the factory returns it."),
-    ] = None,
+    train: options.Train = None,
     remedy: Annotated[
         bool, typer.Option("--remedy/--no-remedy", help="Try remedies on copies, where something is wrong.")
     ] = True,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64. Default: the model's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the factory, the inputs and the measurement.")] = 0,
-    report: Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")] = False,
+    dtype: options.Dtype = None,
+    seed: options.Seed = 0,
+    report: options.Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/inspect-FILE-FACTORY.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure every layer's Jacobian and the gradient through it: where it vanishes or explodes, and why.
 
@@ -108,23 +82,19 @@ def inspect(
 
     say(notice(subject))
     settings = Settings(
-        shapes=tuple(input_shape or ()),
-        file=None if inputs is None else str(inputs),
+        **options.asked(input_shape, inputs, train, dtype, seed),
         wrt=tuple(wrt or ()),
         output=output,
         loss=loss,
         layers=tuple(layers or ()),
         budget=budget,
         tolerance=tolerance,
-        mode=None if train is None else "train" if train else "eval",
-        dtype=dtype,
         remedy=remedy,
-        seed=seed,
     )
-    folder = (out or Path("runs") / f"inspect-{_slug(subject)}") if report or out is not None else None
-    with _begun(folder, subject, settings) as run:
+    folder = (out or Path("runs") / f"inspect-{options.slug(subject)}") if report or out is not None else None
+    with options.begun(folder, "model-inspection", {"subject": subject, **asdict(settings)}) as run:
         built = load_subject(subject, settings.request())
-        with progress.share(f"inspecting {_slug(subject)}") as tell:
+        with progress.share(f"inspecting {options.slug(subject)}") as tell:
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:
@@ -135,33 +105,6 @@ def inspect(
     print_profile(record)
     if "report" in record:
         say(f"report: {record['report']}")
-
-
-def _slug(subject: str) -> str:
-    """``examples/deep_sigmoid.py:model`` as part of a folder's name: ``deep_sigmoid-model``."""
-    where, _, name = subject.rpartition(":")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(where).name.removesuffix('.py')}-{name}")
-
-
-@contextlib.contextmanager
-def _begun(folder: Path | None, subject: str, settings: Settings) -> Iterator[RunFolder | None]:
-    """The folder of the run, made before the work, so that a place that cannot be written is told at once; taken back
-    if the work fails or is interrupted."""
-    from layerlab.lab.records import create_run
-
-    if folder is None:
-        yield None
-        return
-    there = folder.exists()
-    run = create_run(
-        folder, "model-inspection", ["layerlab", *sys.argv[1:]], {"subject": subject, **asdict(settings)}
-    )
-    try:
-        yield run
-    except BaseException:
-        if not there:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
