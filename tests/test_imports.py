@@ -97,6 +97,7 @@ ATTENTION_RANKS = (
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
     ("crossover", "layers"),
+    ("theorems",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

@@ -1,0 +1,125 @@
+"""The claims about max pooling: on any signal, sharp, and every kind of damage is seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_heads import measured, pools
+
+from layerlab.attention.theorems import MAX_POOL, MAX_POOL_AS_PRINTED, MAX_POOL_SHARP, OWN_QUERY_POOL
+from layerlab.attention.theorems.pooling import Pool, constant_query, entropy_bound, own_query, sharp_bound
+from layerlab.attention.theorems.pooling_printed import MAX_POOL_WEIGHTS_AS_PRINTED, Window
+from layerlab.attention.theorems.subjects import vector
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(pools())
+def test_no_signal_violates_a_true_claim(pool: Pool) -> None:
+    for claim in (MAX_POOL, MAX_POOL_SHARP, OWN_QUERY_POOL):
+        outcome = measured(claim, pool)
+        assert outcome.verdict == "holds" or "too large for float64" in str(outcome.unmet), claim.id
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 33, 1001])
+def test_the_sharp_bound_is_the_largest_gap_over_all_windows(size: int) -> None:
+    # Of gaps that are all t / c it is t (size - 1) / (e^t + size - 1): the largest over t, on a fine grid.
+    t = np.linspace(0, 12, 240_001)
+    reached = (t * (size - 1) / (np.exp(t) + size - 1)).max()
+    assert sharp_bound(size) == pytest.approx(reached, abs=1e-7)
+    assert sharp_bound(size) <= entropy_bound(size)
+    # Unequal gaps do no better.
+    gaps = np.random.default_rng(size).exponential(1 + sharp_bound(size), (2000, size - 1))
+    weights = np.exp(-gaps)
+    assert ((gaps * weights).sum(1) / (1 + weights.sum(1))).max(initial=0) <= sharp_bound(size) + 1e-12
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(pools())
+def test_windows_are_those_of_torchs_max_pool(pool: Pool) -> None:
+    k = pool.reach
+    padded = torch.nn.functional.pad(pool.x, (k, k), value=-math.inf)
+    expected = torch.nn.functional.max_pool1d(padded[None, None], 2 * k + 1, stride=1)[0, 0]
+    assert torch.equal(torch.stack([window.max() for window in pool.windows()]), expected)
+
+
+def test_the_printed_construction_returns_minimum_mean_and_maximum() -> None:
+    x = vector(2.0, -3.0, 1.0, 0.0, -1.0, 5.0, 4.0)
+    out = own_query(Pool(x, 1, 100.0))
+    assert out.tolist() == pytest.approx([2.0, -3.0, 1.0, 0.0, -1.0, 5.0, 5.0])
+    assert constant_query(Pool(x, 1, 100.0)).tolist() == pytest.approx([2.0, 2.0, 1.0, 1.0, 5.0, 5.0, 5.0])
+
+
+@pytest.mark.parametrize("damage", [1e-8, -1e-8, math.nan])
+@pytest.mark.parametrize("claim", [MAX_POOL, MAX_POOL_SHARP], ids=lambda claim: claim.id)
+def test_an_output_on_the_wrong_side_is_seen(claim: object, damage: float) -> None:
+    pool = Pool(torch.zeros(5, dtype=torch.float64), 1, 1.0)
+
+    def off(pool: Pool) -> torch.Tensor:
+        out = constant_query(pool)
+        out[2] += damage
+        return out
+
+    outcome = measured(claim, pool, layer=off)  # type: ignore[arg-type]
+    # Below the maximum by so little is within the bound; above it, or no number, is not.
+    assert outcome.verdict == ("holds" if damage < 0 else "violated")
+
+
+def test_the_sharp_bound_is_reached_and_a_query_a_millionth_weaker_passes_it() -> None:
+    size = 9
+    x = torch.full((size,), -(1 + sharp_bound(size)), dtype=torch.float64)
+    x[4] = 0
+    pool = Pool(x, 4, 1.0)
+    assert measured(MAX_POOL_SHARP, pool).tightness == pytest.approx(1, abs=1e-12)
+    scaled = Pool(pool.x, 4, 1.0 + 1e-6)
+
+    def weaker(given: Pool) -> torch.Tensor:
+        return constant_query(Pool(given.x, given.reach, 1.0))
+
+    assert measured(MAX_POOL_SHARP, scaled, layer=weaker).verdict == "violated"
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=9), st.floats(0.1, 5))
+def test_printed_weights_add_up_to_the_product_of_two_sums(values: list[float], c: float) -> None:
+    values = values if len(values) % 2 else [*values, 0.0]
+    own = values[len(values) // 2]
+    outcome = measured(MAX_POOL_WEIGHTS_AS_PRINTED, Window(vector(*values), c))
+    expected = sum(math.exp(own * x) for x in values) * sum(math.exp(c * c * own * x) for x in values)
+    assert outcome.measured == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("pool", "why"),
+    [
+        (Pool(torch.zeros(0, dtype=torch.float64), 1, 1.0), "not a signal"),
+        (Pool(vector(1.0), -1, 1.0), "below 0"),
+        (Pool(vector(1.0), 1, -2.0), "not above 0"),
+        (Pool(vector(1.0), 1, math.nan), "not above 0"),
+        (Pool(vector(math.inf), 1, 1.0), "not finite"),
+        (Pool(vector(1e6), 1, 1e4), "too large for float64"),
+    ],
+)
+def test_unfit_signals_have_their_reason(pool: Pool, why: str) -> None:
+    for claim in (MAX_POOL, MAX_POOL_SHARP, OWN_QUERY_POOL, MAX_POOL_AS_PRINTED):
+        assert why in str(measured(claim, pool).unmet), claim.id
+
+
+@pytest.mark.parametrize(
+    ("window", "why"),
+    [
+        (Window(vector(1.0, 2.0), 1.0), "2 k + 1 samples"),
+        (Window(vector(1.0), 100.0), "leaves float64"),
+        (Window(vector(math.nan), 1.0), "not finite"),
+    ],
+)
+def test_unfit_windows_have_their_reason(window: Window, why: str) -> None:
+    assert why in str(measured(MAX_POOL_WEIGHTS_AS_PRINTED, window).unmet)
+
+
+def test_no_window_inside_is_no_counterexample() -> None:
+    assert "no window" in str(measured(MAX_POOL_AS_PRINTED, Pool(vector(-1.0), 1, 100.0)).unmet)
