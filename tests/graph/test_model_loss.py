@@ -237,3 +237,32 @@ def test_its_own_backward_adds_to_gradients_that_are_there() -> None:
         torch.testing.assert_close(parameter.grad, 2 * gradient, rtol=1e-6, atol=0)
     with torch.no_grad(), pytest.raises(RuntimeError, match="grad"):
         whole.backward(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gcn", lambda model: setattr(model, "dropout", 0.1)),
+        ("mlp", lambda model: setattr(model, "dropout", 0.1)),
+        ("gat", lambda model: setattr(model.convs[0], "dropout", 0.1)),
+        ("gat", lambda model: setattr(model.convs[1], "negative_slope", 0.9)),
+    ],
+)
+def test_settings_may_change_between_calls(name: str, change: Callable[[nn.Module], object]) -> None:
+    model, x, graph = problem(name, dense=False)
+    whole = ModelLoss(model, x, graph)
+    before = results(lambda: whole(LABELS), model)
+    change(model)
+    found = results(lambda: whole(LABELS), model)
+    expected = results(lambda: cross_entropy(model(x, graph), LABELS), model)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not torch.equal(found[0], before[0])
+
+
+def test_nothing_of_a_step_is_kept_after_it() -> None:
+    model, x, graph = problem("gat", dense=True)
+    whole = ModelLoss(model, x, graph)
+    whole.backward(LABELS)
+    assert whole._made is not None
+    for layer in whole._made[1]:
+        assert not vars(layer).keys() & {"x", "z", "left"}

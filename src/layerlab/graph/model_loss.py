@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from layerlab.graph import ops
 from layerlab.graph.kernels import one_step
-from layerlab.graph.kernels.attention import slabs_of
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
 from layerlab.graph.layers import GATConv, GCNConv, GraphLike
 from layerlab.graph.loss import cross_entropy
 from layerlab.graph.models import GAT, GCN, MLP, SGC
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import SparseMatrix
 from layerlab.lab import kernels, private
 from layerlab.lab.kernels.registration import direct, plain
 
@@ -58,7 +57,7 @@ class ModelLoss:
         self._known = [(vars(module), tuple(module.children())) for module in model.modules()]
         self._numbers = x.values if isinstance(x, SparseMatrix) else x
         self._operators = tuple(graph) if isinstance(graph, Sequence) else ()
-        self._cuts: dict[int, Any] = {}
+        self._made: tuple[Hashable, list[one_step.Layer]] | None = None
         self._parts = self._way() if self._constant() else None
 
     def __call__(self, labels: Tensor) -> Tensor:
@@ -163,52 +162,64 @@ class ModelLoss:
     def _p(self, p: float) -> float:
         return ops.probability(p, self.model.training)
 
+    def _layers(self, key: Hashable, make: Callable[[], list[one_step.Layer]]) -> list[one_step.Layer]:
+        """What ``make`` makes, made anew only where the key, everything that can be set on the model, has changed."""
+        if self._made is None or self._made[0] != key:
+            self._made = (key, make())
+        return self._made[1]
+
     def _gcn(self) -> _Parts:
         model = cast(GCN, self.model)
-        layers: list[one_step.Layer] = []
-        parameters: list[Tensor | None] = []
-        for position, (conv, operator) in enumerate(zip(model.convs, self._operators, strict=True)):
-            assert isinstance(conv, GCNConv) and isinstance(operator, SparseMatrix)
-            activation = RELU if position else NONE
-            layers.append(one_step.Convolution(operator, activation, self._p(model.dropout)))
-            parameters += [conv.weight, conv.bias]
-        return layers, parameters
+        convs = cast(Iterable[GCNConv], model.convs)
+        p = self._p(model.dropout)
+
+        def make() -> list[one_step.Layer]:
+            return [
+                one_step.Convolution(operator, RELU if position else NONE, p)
+                for position, operator in enumerate(self._operators)
+            ]
+
+        return self._layers(p, make), [parameter for conv in convs for parameter in (conv.weight, conv.bias)]
 
     def _gat(self) -> _Parts:
         model = cast(GAT, self.model)
-        layers: list[one_step.Layer] = []
-        parameters: list[Tensor | None] = []
-        for position, (conv, operator) in enumerate(zip(model.convs, self._operators, strict=True)):
-            assert isinstance(conv, GATConv) and isinstance(operator, SparseMatrix)
-            flat = conv.concat or conv.heads == 1
-            pattern = operator.pattern
-            layers += [
-                one_step.Convolution(None, ELU if position else NONE, self._p(model.dropout)),
-                one_step.Attention(
-                    *(pattern, self._slabs(position, pattern), conv.heads, conv.negative_slope),
-                    self._p(conv.dropout),
-                ),
-            ]
-            parameters += [conv.weight, None, conv.att_target, conv.att_source, conv.bias if flat else None]
-            if not flat:
-                layers.append(one_step.Mean(conv.heads))
-                parameters.append(conv.bias)
-        return layers, parameters
+        convs = list(cast(Iterable[GATConv], model.convs))
+        p = self._p(model.dropout)
+        flat = [conv.concat or conv.heads == 1 for conv in convs]
+        own = [(conv.heads, conv.negative_slope, self._p(conv.dropout)) for conv in convs]
 
-    def _slabs(self, position: int, pattern: Pattern) -> Any:
-        if position not in self._cuts:
-            self._cuts[position] = slabs_of(pattern.transposed()[0].arrays[0], pattern.shape[0])
-        return self._cuts[position]
+        def make() -> list[one_step.Layer]:
+            layers: list[one_step.Layer] = []
+            for position, (heads, slope, drop) in enumerate(own):
+                pattern = self._operators[position].pattern
+                layers += [
+                    one_step.Convolution(None, ELU if position else NONE, p),
+                    one_step.Attention(pattern, heads, slope, drop),
+                    *([] if flat[position] else [one_step.Mean(heads)]),
+                ]
+            return layers
+
+        parameters: list[Tensor | None] = []
+        for conv, ends in zip(convs, flat, strict=True):
+            vectors = (conv.weight, None, conv.att_target, conv.att_source)
+            parameters += [*vectors, conv.bias] if ends else [*vectors, None, conv.bias]
+        return self._layers((p, *flat, *own), make), parameters
 
     def _sgc(self) -> _Parts:
         linear = cast(SGC, self.model).conv.linear
-        return [one_step.Convolution(None, NONE, 0.0)], [linear.weight, linear.bias]
+        return self._layers(None, lambda: [one_step.Convolution(None, NONE, 0.0)]), [
+            linear.weight,
+            linear.bias,
+        ]
 
     def _mlp(self) -> _Parts:
         model = cast(MLP, self.model)
-        layers: list[one_step.Layer] = []
-        parameters: list[Tensor | None] = []
-        for position, linear in enumerate(cast(Iterable[nn.Linear], model.linears)):
-            layers.append(one_step.Convolution(None, RELU if position else NONE, self._p(model.dropout)))
-            parameters += [linear.weight, linear.bias]
-        return layers, parameters
+        linears = list(cast(Iterable[nn.Linear], model.linears))
+        p = self._p(model.dropout)
+
+        def make() -> list[one_step.Layer]:
+            return [one_step.Convolution(None, RELU if k else NONE, p) for k in range(len(linears))]
+
+        return self._layers(p, make), [
+            parameter for linear in linears for parameter in (linear.weight, linear.bias)
+        ]

@@ -25,7 +25,7 @@ Numbers = NDArray[Any]
 
 
 class Layer(Protocol):
-    """One layer, with whatever the backward needs of its last forward."""
+    """One layer: a forward leaves in it what the backward needs, and the backward takes that out again."""
 
     parameters: int
     """How many of the step's parameters are its own."""
@@ -72,8 +72,10 @@ class Convolution:
         return out
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
+        x, left = self.x, self.left
+        del self.x, self.left  # or a large graph's would be there still while the next ones are made
         to_x, to_weight, to_bias = convolution.backward(
-            self.x, self.left, self.operator, self.weight, self.before, given, needs_x, self.biased
+            x, left, self.operator, self.weight, self.before, given, needs_x, self.biased
         )
         return to_x, (to_weight, to_bias)
 
@@ -83,8 +85,9 @@ class Attention:
 
     parameters = 3
 
-    def __init__(self, pattern: Pattern, cuts: Numbers, heads: int, slope: float, p: float) -> None:
-        self.pattern, self.cuts, self.heads, self.slope, self.p = pattern, cuts, heads, slope, p
+    def __init__(self, pattern: Pattern, heads: int, slope: float, p: float) -> None:
+        self.pattern, self.heads, self.slope, self.p = pattern, heads, slope, p
+        self.cuts = attention.slabs_of(pattern.transposed()[0].arrays[0], pattern.shape[0])
 
     def shape(self, rows: int, width: int, own: Sequence[Tensor | None]) -> tuple[int, int] | None:
         target, source, bias = own
@@ -111,9 +114,11 @@ class Attention:
         return self.left.out
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
+        z, left = self.z, self.left
+        del self.z, self.left
         transposed = self.pattern.transposed()[0]
         to_z, sums, to_bias = attention.backward(
-            *(given, self.z, *self.vectors, self.bias, self.left, *transposed.arrays, self.pattern.order),
+            *(given, z, *self.vectors, self.bias, left, *transposed.arrays, self.pattern.order),
             *(self.cuts, self.slope, self.scale),
         )
         totals = attention.of_vectors(sums, self.heads, 1 if self.shared else self.heads)

@@ -12,7 +12,7 @@ differentiable torch operations instead, with the same random words.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -241,6 +241,7 @@ column_sum = operator(
 
 
 @cache
+@lru_cache(maxsize=64)
 def keep_law(p: float, dtype: torch.dtype) -> tuple[Any, Any]:
     """Threshold and scale as the kernels want them: words below the threshold drop, what stays is scaled."""
     from layerlab.lab.random import drop_threshold
