@@ -81,6 +81,10 @@ def attend(
     Returns:
         ``(batch, heads, n, e)``, and s and z with k and v added, in `wide` numbers.
     """
+    if torch.compiler.is_exporting():
+        from layerlab.attention import exported
+
+        return exported.attend(q, k, v, causal, s, z)
     batch, heads, n, r = q.shape
     kv_heads, e = v.shape[1], v.shape[3]
     grouped = q.unflatten(1, (kv_heads, heads // kv_heads))
