@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_heads import convolutions, measured, signals
 
+from layerlab.attention.convolution import RelativeAttention
 from layerlab.attention.theorems.convolution import (
     CONV1D,
     CONV1D_EDGES_AS_PRINTED,
@@ -18,6 +19,7 @@ from layerlab.attention.theorems.convolution import (
     Convolution,
     Head,
     Row,
+    by_definition,
     by_sign,
     by_tap,
 )
@@ -84,7 +86,18 @@ def test_every_kind_of_damage_is_seen(damage: str) -> None:
 
     convolution = Convolution(gaussian(20), {2: 1.0, 0: 3.0, -1: -0.5})
     assert measured(CONV1D, convolution).verdict == "holds"
-    assert measured(CONV1D, convolution, builds=(broken,)).verdict == "violated"
+    assert (
+        measured(CONV1D, convolution, ways=(lambda given: by_definition(given, broken),)).verdict
+        == "violated"
+    )
+
+
+def test_the_shipped_module_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Convolution(gaussian(20), {2: 1.0, 0: 3.0, -1: -0.5})
+    assert measured(CONV1D, given).verdict == "holds"
+    shipped = RelativeAttention.forward
+    monkeypatch.setattr(RelativeAttention, "forward", lambda *a: shipped(*a) * (1 + 1e-9))
+    assert measured(CONV1D, given).verdict == "violated"
 
 
 @pytest.mark.parametrize(

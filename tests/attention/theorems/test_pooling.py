@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_heads import measured, pools
 
+from layerlab.attention.convolution import RelativeAttention
 from layerlab.attention.theorems import MAX_POOL, MAX_POOL_AS_PRINTED, MAX_POOL_SHARP, OWN_QUERY_POOL
 from layerlab.attention.theorems.pooling import Pool, constant_query, entropy_bound, own_query, sharp_bound
 from layerlab.attention.theorems.pooling_printed import MAX_POOL_WEIGHTS_AS_PRINTED, Window
@@ -64,7 +65,7 @@ def test_an_output_on_the_wrong_side_is_seen(claim: object, damage: float) -> No
         out[2] += damage
         return out
 
-    outcome = measured(claim, pool, layer=off)  # type: ignore[arg-type]
+    outcome = measured(claim, pool, layers=(constant_query, off))  # type: ignore[arg-type]
     # Below the maximum by so little is within the bound; above it, or no number, is not.
     assert outcome.verdict == ("holds" if damage < 0 else "violated")
 
@@ -80,7 +81,15 @@ def test_the_sharp_bound_is_reached_and_a_query_a_millionth_weaker_passes_it() -
     def weaker(given: Pool) -> torch.Tensor:
         return constant_query(Pool(given.x, given.reach, 1.0))
 
-    assert measured(MAX_POOL_SHARP, scaled, layer=weaker).verdict == "violated"
+    assert measured(MAX_POOL_SHARP, scaled, layers=(weaker,)).verdict == "violated"
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(pools())
+def test_the_shipped_module_is_the_definition(pool: Pool) -> None:
+    module = RelativeAttention.as_max_pool(2 * pool.reach + 1, pool.c, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(module(pool.x[None])[0], constant_query(pool), rtol=1e-10, atol=1e-10)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor
 
+from layerlab.attention.convolution import RelativeAttention
 from layerlab.attention.theorems import subjects
 from layerlab.attention.theorems.subjects import gaussian, vector
 from layerlab.claims import Claim, Falsifier, Measurement, Slack, rounding
@@ -68,6 +69,11 @@ def attend(pool: Pool, scores: Callable[[float, Tensor], Tensor]) -> Tensor:
 def constant_query(pool: Pool) -> Tensor:
     """Scores c x_j: the query is the constant c."""
     return attend(pool, lambda own, window: pool.c * window)
+
+
+def _shipped(pool: Pool) -> Tensor:
+    module = RelativeAttention.as_max_pool(2 * pool.reach + 1, pool.c, dtype=torch.float64)
+    return module.requires_grad_(False)(pool.x[None])[0]
 
 
 def own_query(pool: Pool) -> Tensor:
@@ -130,13 +136,13 @@ def _measure_max_pool(
     generator: np.random.Generator,
     *,
     bound: Bound,
-    layer: Layer = constant_query,
+    layers: Sequence[Layer] = (constant_query, _shipped),
 ) -> Measurement:
     if reason := pool.unmet():
         return Measurement.unmet_because(reason)
     size = pool.widest()
     largest = torch.stack([window.max() for window in pool.windows()])
-    gaps = pool.c * (largest - layer(pool))
+    gaps = pool.c * (largest - torch.stack([layer(pool) for layer in layers]))
     slack = slack_of(pool.largest(pool.c), size, bound(size))
     measured = _beyond(float(gaps.min()), float(gaps.max()), bound(size), slack)
     return Measurement(measured, bound(size), slack)
@@ -182,22 +188,22 @@ def _max_pool(name: str, title: str, source: str, formula: str, bound: Bound, br
             "own-query": Falsifier(
                 "the query x_i in place of the constant, as printed",
                 lambda: Pool(vector(0.0, -1.0, 0.0), 1, 2.0),
-                replaces={"layer": own_query},
+                replaces={"layers": (own_query,)},
             ),
             "opposite-query": Falsifier(
                 "the query −c",
                 lambda: Pool(vector(0.0, 1.0, 2.0), 1, 2.0),
-                replaces={"layer": _opposite_query},
+                replaces={"layers": (_opposite_query,)},
             ),
             "unsigned-keys": Falsifier(
                 "keys |x_j|",
                 lambda: Pool(vector(-3.0, 1.0, -3.0), 1, 2.0),
-                replaces={"layer": _unsigned_keys},
+                replaces={"layers": (_unsigned_keys,)},
             ),
             "zero-padded": Falsifier(
                 "pad tokens of value 0: at the ends of a negative signal the output is above the maximum",
                 lambda: Pool(vector(-1.0, -1.0), 1, 2.0),
-                replaces={"layer": _zero_padded},
+                replaces={"layers": (_zero_padded,)},
             ),
             "bound-too-small": broken,
             "no-constant": Falsifier(
