@@ -1,0 +1,1 @@
+"""Small trained models, and how well the error of swapping their attention is predicted."""
