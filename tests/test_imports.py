@@ -96,7 +96,7 @@ ATTENTION_RANKS = (
     ("exported", "linear", "low_rank", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
-    ("crossover", "layers"),
+    ("crossover", "layers", "prediction"),
     ("theorems",),
 )
 ORDERS = {

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from linearize_bench.zoo import Trained
 from torch import Tensor
 
 from layerlab.attention.calls import AttentionCall
@@ -19,6 +18,7 @@ from layerlab.attention.linearize.fitting import fit_hedgehog
 from layerlab.attention.mechanisms import LowRank, Mechanism, Nystrom, mechanism
 from layerlab.attention.prediction import predict, replaced_output
 from layerlab.attention.watching import attention_calls, replacing
+from linearize_bench.zoo import Trained
 
 MECHANISMS = ("linear", "linear-relu", "linear-random", "hedgehog", "nystrom", "low-rank")
 
@@ -27,7 +27,8 @@ def mechanisms_for(call: AttentionCall, validation: AttentionCall) -> dict[str, 
     """Those that can stand in the place of a call. Landmarks and ranks are small, or they would be exact."""
     heads, size, n, m = call.heads, call.q.shape[-1], call.q.shape[2], call.k.shape[2]
     made: dict[str, Mechanism] = {
-        name: mechanism(name, heads=heads, head_size=size) for name in ("linear", "linear-relu", "linear-random")
+        name: mechanism(name, heads=heads, head_size=size)
+        for name in ("linear", "linear-relu", "linear-random")
     }
     made["hedgehog"], _ = fit_hedgehog(call, validation)
     made["nystrom"] = Nystrom(max(2, m // 8))
@@ -51,7 +52,8 @@ def study(trained: Trained, progress: Any = None) -> dict[str, Any]:
     before = {call.site: call for call in attention_calls(model, fitted).calls}
     # Of the inputs to fit to, a quarter judges the fit.
     candidates = {
-        site: mechanisms_for(_some(call, slice(8, None)), _some(call, slice(8))) for site, call in before.items()
+        site: mechanisms_for(_some(call, slice(8, None)), _some(call, slice(8)))
+        for site, call in before.items()
     }
     prediction = predict(model, held_out, candidates)
     swaps = []

@@ -49,7 +49,18 @@ class Task:
 
 
 # Seven segments of a display: top, upper left, upper right, middle, lower left, lower right, bottom.
-_SEGMENTS = ("1110111", "0010010", "1011101", "1011011", "0111010", "1101011", "1101111", "1010010", "1111111", "1111011")
+_SEGMENTS = (
+    "1110111",
+    "0010010",
+    "1011101",
+    "1011011",
+    "0111010",
+    "1101011",
+    "1101111",
+    "1010010",
+    "1111111",
+    "1111011",
+)
 
 
 def _digit(digit: int) -> Tensor:

@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 
 import torch
-from linearize_bench.tasks import TASKS, Batch, Task
 from torch import Tensor, nn
 from torch.nn import functional
+
+from linearize_bench.tasks import TASKS, Batch, Task
 
 
 @dataclass(frozen=True)
