@@ -97,6 +97,7 @@ ATTENTION_RANKS = (
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
     ("crossover", "layers", "prediction"),
+    ("linearize",),
     ("theorems",),
 )
 ORDERS = {
