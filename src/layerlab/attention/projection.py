@@ -134,7 +134,13 @@ def projected_attention(
         out = softmax_attention(q, keys, values, scale=scale, dropout=dropout)
     else:
         factor = 1.0 if scale is None else check_finite("scale", scale)
-        out = (q * factor) @ (spread(keys, heads).transpose(-1, -2) @ spread(values, heads))
+        keys, values = spread(keys, heads).transpose(-1, -2), spread(values, heads)
+        n, size = q.shape[2:]
+        r, e = values.shape[2:]
+        # From the left 2 n r (d + e) operations, from the right 2 (n + r) d e: the latter are fewer only for r near d.
+        from_left = n * r * (size + e) <= (n + r) * size * e
+        q = q * factor
+        out = (q @ keys) @ values if from_left else q @ (keys @ values)
     return (out if rows is None else out.masked_fill(~rows, 0.0)).to(dtype)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from random_heads import measured
 
+from layerlab.attention.ops import projected_attention
 from layerlab.attention.theorems import LINEAR_COST, LOW_RANK_COST, PROJECTION_COST, SOFTMAX_COST
 from layerlab.attention.theorems.costs import Cost
 from layerlab.attention.theorems.counting import count, growth
@@ -74,6 +75,20 @@ def test_counting_leaves_nothing_behind() -> None:
     count("bytes", lambda: x * 2)
     assert torch.is_grad_enabled()
     assert (x * 2).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "d", "e"), [(256, 4, 128, 128), (256, 16, 16, 16), (9, 5, 64, 3), (64, 1, 1, 9)]
+)
+def test_the_shipped_projection_takes_no_more_than_the_claim_says(n: int, k: int, d: int, e: int) -> None:
+    q, keys, v, c = (
+        torch.zeros(1, 1, n, d),
+        torch.zeros(1, 1, n, d),
+        torch.zeros(1, 1, n, e),
+        torch.zeros(k, n),
+    )
+    taken = count("operations", lambda: projected_attention(q, keys, v, c, c))
+    assert taken <= 4 * n * k * (d + e)
 
 
 @pytest.mark.parametrize(

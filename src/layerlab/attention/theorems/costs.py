@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerlab.attention.low_rank import svd_attention
+from layerlab.attention.ops import svd_attention
 from layerlab.attention.theorems.counting import What, count, growth
 from layerlab.claims import Claim, Falsifier, Measurement, Slack, rounding
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerlab.attention.low_rank import nystrom_attention, randomized_attention, svd_attention
+from layerlab.attention.ops import nystrom_attention, randomized_attention, svd_attention
 from layerlab.attention.theorems import subjects
 from layerlab.attention.theorems.subjects import Head, clustered_head, random_head
 from layerlab.claims import Claim, Falsifier, Measurement, Slack, rounding

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerlab.attention.projection import projected_attention, projections
+from layerlab.attention.ops import projected_attention, projections
 from layerlab.attention.theorems import subjects
 from layerlab.attention.theorems.low_rank import Ranked
 from layerlab.attention.theorems.subjects import Head, gaussian, low_rank_head
