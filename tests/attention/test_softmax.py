@@ -290,3 +290,13 @@ def test_bad_input_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         softmax_attention(**{"q": q, "k": k, "v": v, **changes})
     assert "\n" not in str(caught.value)
+
+
+def test_columns_side_by_side_are_fused_too() -> None:
+    q, k, v = (
+        x.detach().mT.contiguous().mT for x in inputs(batch=1, heads=2, n=300, m=300, dtype=torch.float32)
+    )
+    assert v.stride(-1) != 1
+    with _LargestTensor() as largest:
+        softmax_attention(q, k, v)
+    assert largest.numbers <= 2 * 300 * 5

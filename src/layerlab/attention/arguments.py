@@ -1,4 +1,4 @@
-"""What every attention refuses: shapes, dtypes and devices that do not go together."""
+"""What every attention refuses (shapes, dtypes and devices that do not go together), and what all of them form."""
 
 from __future__ import annotations
 
@@ -169,3 +169,9 @@ def spread(x: Tensor, heads: int) -> Tensor:
 def wide(x: Tensor) -> Tensor:
     """``x`` in the dtype that sums are formed in: float32 for float16 and bfloat16."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def softmax_where(scores: Tensor, seen: Tensor) -> Tensor:
+    """Softmax over the last dimension where ``seen``; 0 with gradient 0 elsewhere, and in rows that see nothing."""
+    some = seen.any(-1, keepdim=True)
+    return scores.masked_fill(~seen, -torch.inf).masked_fill(~some, 0.0).softmax(-1).masked_fill(~some, 0.0)

@@ -133,6 +133,44 @@ def apply(weights: Tensor, v: Tensor) -> Tensor:
     return weights @ v.repeat_interleave(weights.shape[1] // v.shape[1], 1)
 
 
+def low_rank_weights(weights: Tensor, rank: int) -> Tensor:
+    """The best approximation of P of a rank, from its whole SVD: ``sum over i < rank of s_i u_i v_i^T``.
+
+    >>> low_rank_weights(torch.diag(torch.tensor([3.0, 2.0])), 1).abs()
+    tensor([[3., 0.],
+            [0., 0.]])
+    """
+    u, s, vt = torch.linalg.svd(weights, full_matrices=False)
+    return u[..., :rank] @ torch.diag_embed(s[..., :rank]) @ vt[..., :rank, :]
+
+
+def nystrom_weights(q: Tensor, k: Tensor, landmarks: int, ridge: float, scale: float | None = None) -> Tensor:
+    """``softmax(q K^T) (A^T A + ridge^2)^-1 A^T softmax(Q k^T)`` with segment means Q, K and ``A = softmax(Q K^T)``.
+
+    Args:
+        q: ``(batch, heads, n, d)``.
+        k: ``(batch, kv_heads, m, d)``.
+        landmarks: number of segments, at most n and m.
+        ridge: 0 for the pseudo-inverse of A.
+        scale: 1 / sqrt(d) if None.
+
+    Returns:
+        ``(batch, heads, n, m)``.
+
+    >>> nystrom_weights(torch.ones(1, 1, 4, 2), torch.ones(1, 1, 2, 2), 2, 0.0)[0, 0, 0]
+    tensor([0.5000, 0.5000])
+    """
+    means = [
+        torch.stack([part.mean(-2) for part in x.tensor_split(min(landmarks, x.shape[-2]), -2)], -2)
+        for x in (q, k)
+    ]
+    a = softmax_weights(*means, scale=scale)
+    # The least squares of A x = y and ridge x = 0 together.
+    shift = (ridge * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)).expand(*a.shape[:-2], -1, -1)
+    inverse = torch.linalg.pinv(torch.cat([a, shift], -2))[..., : a.shape[-2]]
+    return softmax_weights(q, means[1], scale=scale) @ inverse @ softmax_weights(means[0], k, scale=scale)
+
+
 def relative_weights(
     q: Tensor | None,
     k: Tensor | None,

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerlab.attention.arguments import check, check_lengths, inside, rows_within, scale_of, wide
+from layerlab.attention.arguments import (
+    check,
+    check_lengths,
+    inside,
+    rows_within,
+    scale_of,
+    softmax_where,
+    wide,
+)
 from layerlab.errors import UserError
 
 
@@ -207,12 +215,6 @@ def attend(
     assert out is not None  # a window has an offset
     out = out.flatten(1, 2)
     return (out if rows is None else out.masked_fill(~rows, 0.0)).to(dtype)
-
-
-def softmax_where(scores: Tensor, seen: Tensor) -> Tensor:
-    """Softmax over the last dimension where ``seen``; 0 with gradient 0 elsewhere, and in rows that see nothing."""
-    some = seen.any(-1, keepdim=True)
-    return scores.masked_fill(~seen, -torch.inf).masked_fill(~some, 0.0).softmax(-1).masked_fill(~some, 0.0)
 
 
 def _within(

@@ -182,6 +182,8 @@ def _fused(
         q, k = functional.pad(q, (0, short)), functional.pad(k, (0, short))
     elif short < 0:
         v = functional.pad(v, (0, -short))
+    # Nor heads whose numbers do not lie side by side, such as the columns of a QR factorisation.
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out = functional.scaled_dot_product_attention(
         q, k, v, visible, dropout, causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
