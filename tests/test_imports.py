@@ -93,7 +93,7 @@ GRADFLOW_RANKS = (
 ATTENTION_RANKS = (
     ("arguments", "calls", "features", "masks", "measures", "unseen"),
     ("chunked", "reference", "softmax"),
-    ("exported", "linear", "low_rank", "projection", "relative"),
+    ("exported", "linear", "low_rank", "nystrom", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
     ("crossover", "layers", "prediction"),

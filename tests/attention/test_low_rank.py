@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from layerlab.attention import low_rank, reference
-from layerlab.attention.low_rank import nystrom_attention, randomized_attention, randomized_svd, svd_attention
+from layerlab.attention.low_rank import randomized_attention, randomized_svd, svd_attention
 from layerlab.attention.softmax import softmax_attention
 from layerlab.errors import UserError
 
@@ -35,19 +36,6 @@ KEYS = {
 }
 
 
-class _LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
-    """The most numbers in one tensor that an operation returns."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, torch.Tensor):
-                self.numbers = max(self.numbers, x.numel())
-        return out
-
-
 # ----- given factors
 
 
@@ -62,7 +50,7 @@ def test_svd_attention_is_the_product_with_the_weights_of_that_rank(rank: int) -
 
 def test_svd_attention_forms_nothing_of_the_size_of_p_and_has_gradients() -> None:
     u, s, vt, v = (torch.randn(size, dtype=torch.float64) for size in [(90, 2), (2,), (2, 80), (80, 3)])
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         svd_attention(u, s, vt, v)
     assert largest.numbers <= 90 * 3
     small = [x.requires_grad_() for x in (u[:4], s, vt[:, :3], v[:3])]
@@ -188,10 +176,10 @@ def test_gradients_hold_the_range_fixed_and_the_output_is_the_same() -> None:
 def test_the_weights_are_never_formed() -> None:
     n, rank = 600, 10
     q, k, v = inputs(batch=1, heads=2, n=n, m=n, d=8, e=8, dtype=torch.float32)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         randomized_svd(q, k, rank, block=16)
     assert largest.numbers <= 2 * n * max(16, rank + 8)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         out = randomized_attention(q, k, v, rank)
     assert out.shape == v.shape
 
@@ -199,125 +187,11 @@ def test_the_weights_are_never_formed() -> None:
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = inputs(batch=1, heads=2, n=600, m=600, d=8, e=8, dtype=torch.float32)
     monkeypatch.setattr(low_rank, "_BLOCK_NUMBERS", 1 << 14)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         randomized_attention(q, k, v, 10)
     assert largest.numbers <= 2 * 600 * 18
 
 
-# ----- Nystrom
-
-
-@pytest.mark.parametrize("name", KEYS)
-@pytest.mark.parametrize("kv_heads", [4, 1])
-def test_with_a_landmark_for_each_token_it_is_exact(name: str, kv_heads: int) -> None:
-    q, k, v = inputs(kv_heads=kv_heads)
-    out = nystrom_attention(q, k, v, 12, **KEYS[name])
-    torch.testing.assert_close(out, softmax_attention(q, k, v, **KEYS[name]), rtol=1e-12, atol=1e-13)
-
-
-@pytest.mark.parametrize("ridge", [0.0, 1e-8])
-def test_with_a_landmark_for_each_token_that_takes_part_it_is_exact(ridge: float) -> None:
-    q, k, v = inputs(n=20, m=20, d=9)
-    mask = torch.zeros(2, 1, 1, 20, dtype=torch.bool)
-    mask[..., 3:11] = True
-    lengths = torch.tensor([9, 6])
-    for call in ({"lengths": lengths}, {"lengths": lengths, "mask": mask}):
-        out = nystrom_attention(q, k, v, 9, ridge=ridge, **call)
-        torch.testing.assert_close(out, softmax_attention(q, k, v, **call), rtol=1e-7, atol=1e-8)
-
-
-@pytest.mark.parametrize(("n", "m"), [(12, 12), (13, 13), (63, 100), (100, 7), (1, 9)])
-@pytest.mark.parametrize("landmarks", [1, 5, 8])
-@pytest.mark.parametrize("ridge", [0.0, 3e-4])
-def test_it_is_its_dense_twin_at_any_length(n: int, m: int, landmarks: int, ridge: float) -> None:
-    q, k, v = (x.requires_grad_() for x in inputs(n=n, m=m, d=9))
-    out = nystrom_attention(q, k, v, landmarks, ridge=ridge)
-    expected = reference.apply(reference.nystrom_weights(q, k, landmarks, ridge), v)
-    assert (out - expected).norm() <= 1e-8 * expected.norm()
-    direction = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(0))
-    mine, theirs = (torch.autograd.grad(y, (q, k, v), direction) for y in (out, expected))
-    for got, wanted in zip(mine, theirs, strict=True):
-        assert (got - wanted).norm() <= 1e-6 * wanted.norm()
-
-
-def test_gradcheck_with_a_mask() -> None:
-    q, k, v = (x.requires_grad_() for x in inputs(batch=1, heads=2, kv_heads=1, n=5, m=5, d=2, e=2))
-    mask = torch.tensor([True, True, False, True, True]).view(1, 1, 1, 5)
-    assert torch.autograd.gradcheck(
-        lambda *x: nystrom_attention(*x, 2, ridge=0.05, mask=mask), (q, k, v), atol=1e-4
-    )
-
-
-@pytest.mark.parametrize("poison", [0.0, float("nan"), INF])
-def test_a_sequence_of_some_length_is_as_if_alone(poison: float) -> None:
-    q, k, v = inputs(batch=3, n=20, m=20)
-    lengths = torch.tensor([11, 20, 0])
-    for x in (q, k, v):
-        x[0, :, 11:] = poison
-    out = nystrom_attention(q, k, v, 4, lengths=lengths)
-    alone = nystrom_attention(q[:1, :, :11], k[:1, :, :11], v[:1, :, :11], 4)
-    torch.testing.assert_close(out[:1, :, :11], alone, rtol=1e-9, atol=1e-10)
-    assert (out[0, :, 11:] == 0).all()
-    assert (out[2] == 0).all()
-    whole = nystrom_attention(q[1:2], k[1:2], v[1:2], 4)
-    torch.testing.assert_close(out[1:2], whole, rtol=1e-9, atol=1e-10)
-
-
-def test_keys_out_of_the_mask_are_as_if_not_there() -> None:
-    q, k, v = inputs(n=20, m=20)
-    mask = torch.ones(1, 1, 1, 20, dtype=torch.bool)
-    mask[..., [2, 3, 11, 19]] = False
-    kept = mask.flatten()
-    out = nystrom_attention(q, k, v, 6, mask=mask)
-    expected = nystrom_attention(q, k[:, :, kept], v[:, :, kept], 6)
-    torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-10)
-
-
-def test_float32_is_near_float64_where_the_small_matrix_is_near_singular() -> None:
-    q, k, v = inputs(n=500, m=500, d=16, e=16)
-    exact = softmax_attention(0.2 * q, k, v)
-    double = nystrom_attention(0.2 * q, k, v, 64)
-    single = nystrom_attention(0.2 * q.float(), k.float(), v.float(), 64)
-    assert (single - double).norm() <= 1e-5 * exact.norm()
-    # The pseudo-inverse itself magnifies what the landmarks miss.
-    assert (double - exact).norm() < 0.3 * (nystrom_attention(0.2 * q, k, v, 64, ridge=0) - exact).norm()
-
-
-def test_the_iteration_of_the_paper_tends_to_the_pseudo_inverse() -> None:
-    # Four tokens, each of them repeated: the landmarks are the tokens, and the small matrix is far from singular.
-    q, k, v = (x.repeat_interleave(7, 2) for x in inputs(n=4, m=4))
-    target = nystrom_attention(3 * q, 3 * k, v, 4, ridge=0)
-    torch.testing.assert_close(target, softmax_attention(3 * q, 3 * k, v), rtol=1e-9, atol=1e-9)
-    errors = [
-        (nystrom_attention(3 * q, 3 * k, v, 4, pinv_iterations=steps) - target).norm().item()
-        for steps in (2, 6, 20)
-    ]
-    assert errors[0] > 10 * errors[1] > 100 * errors[2]
-    assert errors[2] < 1e-9
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
-    q, k, v = inputs(n=50, m=50, dtype=dtype)
-    for operator in (nystrom_attention, randomized_attention):
-        out = operator(q, k, v, 6)
-        assert out.dtype == dtype
-        torch.testing.assert_close(out, operator(q.float(), k.float(), v.float(), 6).to(dtype))
-
-
-def test_nystrom_never_forms_the_weights() -> None:
-    n = 600
-    q, k, v = (x.requires_grad_() for x in inputs(batch=1, heads=2, n=n, m=n, d=8, e=8, dtype=torch.float32))
-    for call in ({}, {"lengths": torch.tensor([500])}):
-        with _LargestTensor() as largest:
-            nystrom_attention(q, k, v, 10, **call).sum().backward()
-        assert largest.numbers <= 2 * n * 10
-
-
-# ----- what both refuse
-
-
-OPERATORS = {"nystrom": nystrom_attention, "randomized": randomized_attention}
 SQUARE = torch.ones(1, 1, 12, 12, dtype=torch.bool)
 BAD = {
     "causal": ({"causal": True}, "cannot be causal"),
@@ -330,45 +204,39 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_in_one_line(name: str, operator: str) -> None:
+def test_bad_input_is_refused_in_one_line(name: str) -> None:
     changes, says = BAD[name]
     q, k, v = inputs()
     with pytest.raises(UserError, match=says) as caught:
-        OPERATORS[operator](**{"q": q, "k": k, "v": v, **changes}, **_size(operator, 3))
+        randomized_attention(**{"q": q, "k": k, "v": v, **changes}, rank=3)
     assert "\n" not in str(caught.value)
 
 
-def _size(operator: str, size: object) -> dict:
-    return {"landmarks" if operator == "nystrom" else "rank": size}
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "3"])
-def test_sizes_are_whole_and_positive(operator: str, size: object) -> None:
+def test_sizes_are_whole_and_positive(size: object) -> None:
     with pytest.raises(UserError, match="whole number of at least 1"):
-        OPERATORS[operator](*inputs(), **_size(operator, size))
+        randomized_attention(*inputs(), size)
 
 
-def test_other_numbers_that_are_refused() -> None:
-    q, k, v = inputs()
-    for how, says in [
-        ({"ridge": -1e-3}, "ridge"),
-        ({"ridge": INF}, "ridge"),
-        ({"pinv_iterations": 0}, "pinv_iterations"),
-    ]:
-        with pytest.raises(UserError, match=says):
-            nystrom_attention(q, k, v, 3, **how)
-    for how in ({"oversampling": -1}, {"power_iterations": -1}, {"block": 0}):
-        with pytest.raises(UserError, match=next(iter(how))):
-            randomized_svd(q, k, 3, **how)
+@pytest.mark.parametrize("name", ["oversampling", "power_iterations", "block"])
+def test_other_numbers_that_are_refused(name: str) -> None:
+    q, k, _ = inputs()
+    with pytest.raises(UserError, match=name):
+        randomized_svd(q, k, 3, **{name: -1})
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    q, k, v = inputs(n=50, m=50, dtype=dtype)
+    out = randomized_attention(q, k, v, 6)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, randomized_attention(q.float(), k.float(), v.float(), 6).to(dtype))
+
+
 @pytest.mark.parametrize("sizes", [{"n": 0}, {"m": 0}, {"batch": 0}])
-def test_nothing_to_attend(operator: str, sizes: dict) -> None:
+def test_nothing_to_attend(sizes: dict) -> None:
     q, k, v = inputs(**sizes)
-    out = OPERATORS[operator](q, k, v, 3)
+    out = randomized_attention(q, k, v, 3)
     assert out.shape == (q.shape[0], 4, q.shape[2], 3)
     assert not out.any()

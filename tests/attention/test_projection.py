@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from layerlab.attention import reference
 from layerlab.attention.projection import projected_attention, projections
@@ -76,18 +77,9 @@ def test_with_the_softmax_put_back_the_equality_is_lost() -> None:
 
 def test_nothing_of_the_size_of_p_is_formed() -> None:
     q, k, v = inputs(batch=1, heads=1, kv_heads=1, n=300, m=300)
-    sizes = []
-
-    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            parts = out if isinstance(out, tuple | list) else (out,)
-            sizes.extend(x.numel() for x in parts if isinstance(x, torch.Tensor))
-            return out
-
-    with Sizes():
+    with LargestTensor() as largest:
         projected_attention(q, k, v, *projections(q, k))
-    assert max(sizes) <= 300 * 5
+    assert largest.numbers <= 300 * 5
 
 
 def test_zero_queries_have_rank_0() -> None:

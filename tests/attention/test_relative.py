@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from layerlab.attention import reference
 from layerlab.attention.relative import relative_attention
@@ -144,22 +145,9 @@ def test_gradcheck_with_closed_offsets_and_empty_rows() -> None:
     )
 
 
-class _LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
-    """The most numbers in one tensor that an operation returns."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, torch.Tensor):
-                self.numbers = max(self.numbers, x.numel())
-        return out
-
-
 def test_no_tensor_grows_as_the_square_of_the_length() -> None:
     q, k, v, p = inputs(batch=1, heads=2, kv_heads=2, n=1000, d=4, e=4, w=5)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         relative_attention(q, k, v, p, pads=2).sum().backward()
     assert largest.numbers <= 2 * 1004 * 5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from layerlab.attention import reference
 from layerlab.attention.softmax import softmax_attention
@@ -204,29 +205,14 @@ def test_nothing_to_attend_gives_zeros_with_gradients(sizes: dict) -> None:
     assert not q.grad.any()
 
 
-class _LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
-    """The most numbers in one tensor that an operation returns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, torch.Tensor):
-                self.numbers = max(self.numbers, x.numel())
-        return out
-
-
 @pytest.mark.parametrize("e", [8, 3, 20])
 @pytest.mark.parametrize("call", [{}, {"causal": True}, {"lengths": torch.tensor([400])}])
 def test_the_weights_are_never_formed(e: int, call: dict) -> None:
     q, k, v = inputs(batch=1, heads=2, n=500, m=500, d=8, e=e, dtype=torch.float32)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         softmax_attention(q, k, v, **call).sum().backward()
     assert largest.numbers <= 2 * 500 * max(8, e)
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         softmax_attention(q, k, v, weights=True)
     assert largest.numbers == 2 * 500 * 500
 
@@ -297,6 +283,6 @@ def test_columns_side_by_side_are_fused_too() -> None:
         x.detach().mT.contiguous().mT for x in inputs(batch=1, heads=2, n=300, m=300, dtype=torch.float32)
     )
     assert v.stride(-1) != 1
-    with _LargestTensor() as largest:
+    with LargestTensor() as largest:
         softmax_attention(q, k, v)
     assert largest.numbers <= 2 * 300 * 5

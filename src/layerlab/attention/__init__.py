@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from layerlab.attention.layers import MultiheadAttention
     from layerlab.attention.linear import LinearState, linear_attention
     from layerlab.attention.low_rank import (
-        nystrom_attention,
         randomized_attention,
         randomized_svd,
         svd_attention,
     )
     from layerlab.attention.mechanisms import Mechanism, mechanism
+    from layerlab.attention.nystrom import nystrom_attention
     from layerlab.attention.projection import projected_attention, projections
     from layerlab.attention.relative import relative_attention
     from layerlab.attention.softmax import softmax_attention
@@ -39,7 +39,7 @@ _HOMES = {
     "feature_map": "features",
     "linear_attention": "linear",
     "mechanism": "mechanisms",
-    "nystrom_attention": "low_rank",
+    "nystrom_attention": "nystrom",
     "projected_attention": "projection",
     "projections": "projection",
     "randomized_attention": "low_rank",

@@ -78,6 +78,15 @@ def check_dropout(p: float) -> None:
         raise UserError(f"expected a dropout probability in [0, 1), got {p}")
 
 
+def refuse_causal(operator: str, causal: bool) -> None:
+    """Raise UserError where an operator that has no causal form is to be causal."""
+    if causal:
+        raise UserError(
+            f"{operator} cannot be causal: an approximation of low rank has weights above the diagonal, so that a "
+            "token would see later ones; use linear attention or softmax"
+        )
+
+
 def check_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> None:
     """Raise UserError unless the mask is bool or float, on q's device, and broadcasts to ``(batch, heads, n, m)``."""
     if mask is None:

@@ -13,7 +13,8 @@ from layerlab.attention.arguments import check_whole
 from layerlab.attention.features import FeatureMap
 from layerlab.attention.features import feature_map as map_of
 from layerlab.attention.linear import LinearState, linear_attention
-from layerlab.attention.low_rank import nystrom_attention, randomized_attention
+from layerlab.attention.low_rank import randomized_attention
+from layerlab.attention.nystrom import nystrom_attention
 from layerlab.attention.projection import projected_attention
 from layerlab.attention.softmax import softmax_attention
 from layerlab.errors import UserError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from layerlab.attention.linear import LinearState, linear_attention
 from layerlab.attention.low_rank import (
     Factors,
-    nystrom_attention,
     randomized_attention,
     randomized_svd,
     svd_attention,
 )
+from layerlab.attention.nystrom import nystrom_attention
 from layerlab.attention.projection import projected_attention, projections
 from layerlab.attention.relative import relative_attention
 from layerlab.attention.softmax import softmax_attention
