@@ -93,6 +93,7 @@ GRADFLOW_RANKS = (
 ATTENTION_RANKS = (
     ("arguments", "calls", "features", "masks", "measures", "unseen"),
     ("chunked", "reference", "softmax"),
+    ("kernels",),
     ("exported", "linear", "low_rank", "nystrom", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),

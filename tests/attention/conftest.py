@@ -1,9 +1,19 @@
-"""What the tests of the attention room share: the modules beside them."""
+"""Fixtures for tests of attention."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
-# pytest's importlib mode leaves sys.path alone.
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+from layerlab.lab import kernels
+
+
+@pytest.fixture(params=["kernels", "plain torch"])
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test once on either path of linear attention."""
+    if request.param == "kernels":
+        yield request.param
+        return
+    with kernels.disabled():
+        yield request.param

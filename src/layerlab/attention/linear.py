@@ -12,9 +12,11 @@ from torch import Tensor
 
 from layerlab.attention import chunked
 from layerlab.attention.arguments import check, check_causal, check_dropout, check_lengths
-from layerlab.attention.features import FeatureMap
+from layerlab.attention.features import FeatureMap, Identity
 from layerlab.attention.features import feature_map as map_of
+from layerlab.attention.kernels import operators
 from layerlab.errors import UserError
+from layerlab.lab import kernels, private
 
 
 class CancellationWarning(UserWarning):
@@ -269,34 +271,61 @@ def linear_attention(
         if lengths is not None and q.shape[2] == k.shape[2]:
             beyond = (torch.arange(q.shape[2], device=q.device) >= lengths[:, None])[:, None, :, None]
             x = x.masked_fill(beyond, 0.0)
-        if weights is None:
-            fk = phi.keys(keys)
-        else:
-            if weights.shape[1] not in (1, k.shape[1]):
-                if state is not None or return_state:
-                    raise UserError(
-                        "expected a mask for all heads with a state of grouped heads, got one for each; a key head"
-                        " has one sum for all of its queries' heads"
-                    )
-                keys, values = (y.repeat_interleave(q.shape[1] // k.shape[1], 1) for y in (keys, values))
-            # Whatever stands where nobody looks, NaN too, must not be multiplied by 0.
-            hidden = (weights == 0).unsqueeze(-1)
-            keys, values = keys.masked_fill(hidden, 0.0), values.masked_fill(hidden, 0.0)
-            fk = phi.keys(keys) * weights.unsqueeze(-1)
-        fq = phi.queries(x)
-        s, z = (None, None) if state is None else (state.s, state.z)
-        if signed and not torch.compiler.is_compiling():
-            _flag(fq, fk, causal, z)
-        out, s, z = chunked.attend(fq, fk, values, causal, s, z)
+        if weights is not None and weights.shape[1] not in (1, k.shape[1]):
+            if state is not None or return_state:
+                raise UserError(
+                    "expected a mask for all heads with a state of grouped heads, got one for each; a key head has one"
+                    " sum for all of its queries' heads"
+                )
+            keys, values = (y.repeat_interleave(q.shape[1] // k.shape[1], 1) for y in (keys, values))
+        before = None if state is None else (state.s, state.z)
+        if signed and not phi.non_negative and not torch.compiler.is_compiling():
+            _flag(phi, x, keys, weights, causal, None if state is None else state.z)
+        out, s, z = _attend(phi, x, keys, values, weights, causal, before)
         if beyond is not None:
             out = out.masked_fill(beyond, 0.0)
     out = out.to(q.dtype)
     return (out, LinearState(s, z, phi)) if return_state else out
 
 
+def _attend(
+    phi: FeatureMap,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor | None,
+    causal: bool,
+    before: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output and the sums, by the kernels where they serve."""
+    kind = operators.KINDS.get(type(phi))
+    if kind is None:
+        if weights is not None:
+            k = k.masked_fill((weights == 0).unsqueeze(-1), 0.0)
+        kind, q, k = operators.KINDS[Identity], phi.queries(q), phi.keys(k)
+    s, z = (None, None) if before is None else before
+    fixed = weights is None or not weights.requires_grad
+    if not fixed or _transformed() or not kernels.serve(q, k, v, weights, s, z):
+        return operators.plain(q, k, v, weights, s, z, kind, causal)
+    out, _, s, z = operators.linear_attention(q, k, v, weights, s, z, kind, causal)
+    return out, s, z
+
+
+def _transformed() -> bool:
+    """Whether torch.func takes apart what is computed: it does not look into the kernels' operator."""
+    if torch.compiler.is_compiling() or private.transforms_active is None:
+        return False
+    return bool(private.transforms_active())
+
+
 @torch.no_grad()
-def _flag(fq: Tensor, fk: Tensor, causal: bool, z: Tensor | None) -> None:
+def _flag(
+    phi: FeatureMap, q: Tensor, k: Tensor, weights: Tensor | None, causal: bool, z: Tensor | None
+) -> None:
     """Warn of denominators that are small against the sum of their terms' magnitudes."""
+    fq, fk = phi.queries(q), phi.keys(k)
+    if weights is not None:
+        fk = fk.masked_fill((weights == 0).unsqueeze(-1), 0.0) * weights.unsqueeze(-1)
 
     def totals(q: Tensor, k: Tensor, before: Tensor | None) -> Tensor:
         grown = k.double().cumsum(-2) if causal else k.double().sum(-2, keepdim=True)

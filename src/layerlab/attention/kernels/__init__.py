@@ -1,0 +1,1 @@
+"""Kernels of linear attention, and how they become operators of torch."""
