@@ -102,5 +102,6 @@ def attend(
         qc, kc, vc = (_chunks(x[..., start:stop, :], size) for x in (grouped, k, v))
         out, s, z = _causal_piece(qc, kc, vc, s, z)
         outs.append(out.flatten(3, 4)[..., : stop - start, :])
-    out = torch.cat(outs, -2) if outs else grouped.new_zeros(*grouped.shape[:-1], e)
+    # Without a row there is still a graph to go back on.
+    out = torch.cat(outs, -2) if outs else grouped @ s.to(q.dtype).unsqueeze(2)
     return out.flatten(1, 2), s, z

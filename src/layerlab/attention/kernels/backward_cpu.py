@@ -60,10 +60,8 @@ def _read_gradients(
 
 
 @inline
-def _factor(one: Any, weights: Any, at: Any) -> Any:
-    if weights is None:
-        return one
-    return weights[at]
+def _factor(one: Any, weighted: Any, weights: Any, at: Any) -> Any:
+    return weights[at] if weighted else one
 
 
 @kernel
@@ -167,6 +165,7 @@ def of_keys(
     """
     m, r, e = U(sizes[0]), U(sizes[1]), U(sizes[2])
     wide, deep = padded(e), padded(r)
+    weighted = w_at[2] != 0
     chunks = (m + U(CHUNK - 1)) // U(CHUNK)
     one = k.dtype.type(1)
     phi, block = np.zeros(U(CHUNK) * deep, k.dtype), np.zeros(U(CHUNK) * deep, k.dtype)
@@ -188,13 +187,15 @@ def of_keys(
         k_start = b * U(k_at[0]) + h * U(k_at[1]) + i * U(k_at[2])
         v_start = b * U(v_at[0]) + h * U(v_at[1]) + i * U(v_at[2])
         w_start = b * U(w_at[0]) + h * U(w_at[1]) + i
-        read_keys(kind, k, k_start, U(k_at[2]), rows, r, False, True, weights, w_start, phi, deep)
-        read_keys(IDENTITY, v, v_start, U(v_at[2]), rows, e, False, False, weights, w_start, values, wide)
+        read_keys(kind, k, k_start, U(k_at[2]), rows, r, False, True, weighted, weights, w_start, phi, deep)
+        read_keys(
+            IDENTITY, v, v_start, U(v_at[2]), rows, e, False, False, weighted, weights, w_start, values, wide
+        )
         product(values, back, block, fours, wide, deep)
         product(phi, now, block_v, fours, deep, wide)
         for row in range(rows):
             to = pair * m + i + row
-            factor = _factor(one, weights, w_start + row)
+            factor = _factor(one, weighted, weights, w_start + row)
             write_gradient(kind, block, phi, row * deep, factor, one, now_z, dk, to * r, r)
             write_scaled(block_v, row * wide, one, dv, to * e, e)
 
@@ -234,6 +235,7 @@ def of_queries_causal(
     """
     n, r, e = U(sizes[0]), U(sizes[1]), U(sizes[2])
     wide, deep, size = padded(e), padded(r), U(CHUNK)
+    weighted = w_at[2] != 0
     phi_q, phi_k, block = (
         np.zeros(size * deep, q.dtype),
         np.zeros(size * deep, q.dtype),
@@ -270,11 +272,12 @@ def of_queries_causal(
             rows = min(size, n - i)
             whole = (rows + U(15)) // U(16) * U(16)
             read_keys(
-                kind, k, k_start + i * U(k_at[2]), U(k_at[2]), rows, r, False, True, weights, w_start + i, phi_k, deep
+                kind, k, k_start + i * U(k_at[2]), U(k_at[2]), rows, r, False, True, weighted, weights,
+                w_start + i, phi_k, deep,
             )  # fmt: skip
             read_keys(
-                IDENTITY, v, v_start + i * U(v_at[2]), U(v_at[2]), rows, e, False, False, weights, w_start + i,
-                values, wide,
+                IDENTITY, v, v_start + i * U(v_at[2]), U(v_at[2]), rows, e, False, False, weighted, weights,
+                w_start + i, values, wide,
             )  # fmt: skip
             clear(phi_k, rows * deep, whole * deep)
             clear(values, rows * wide, whole * wide)
@@ -339,6 +342,7 @@ def of_keys_causal(
     """
     n, r, e = U(sizes[0]), U(sizes[1]), U(sizes[2])
     wide, deep, size = padded(e), padded(r), U(CHUNK)
+    weighted = w_at[2] != 0
     one = k.dtype.type(1)
     phi_q, phi_k, block, turned_q = (
         np.zeros(size * deep, q.dtype),
@@ -381,8 +385,24 @@ def of_keys_causal(
             k_start = b * U(k_at[0]) + h * U(k_at[1]) + i * U(k_at[2])
             v_start = b * U(v_at[0]) + h * U(v_at[1]) + i * U(v_at[2])
             w_start = b * U(w_at[0]) + h * U(w_at[1]) + i
-            read_keys(kind, k, k_start, U(k_at[2]), rows, r, True, True, weights, w_start, phi_k, deep)
-            read_keys(IDENTITY, v, v_start, U(v_at[2]), rows, e, True, False, weights, w_start, values, wide)
+            read_keys(
+                kind, k, k_start, U(k_at[2]), rows, r, True, True, weighted, weights, w_start, phi_k, deep
+            )
+            read_keys(
+                IDENTITY,
+                v,
+                v_start,
+                U(v_at[2]),
+                rows,
+                e,
+                True,
+                False,
+                weighted,
+                weights,
+                w_start,
+                values,
+                wide,
+            )
             product(values, back, block, whole, wide, deep)
             product(phi_k, now, block_v, whole, deep, wide)
             for member in range(U(group)):
@@ -410,7 +430,7 @@ def of_keys_causal(
             for place in range(rows):
                 back_at = rows - U(1) - place
                 to = pair * n + i + back_at
-                factor = _factor(one, weights, w_start + back_at)
+                factor = _factor(one, weighted, weights, w_start + back_at)
                 write_gradient(kind, block, phi_k, place * deep, factor, one, now_z, dk, to * r, r)
                 write_scaled(block_v, place * wide, one, dv, to * e, e)
             chunks += 1

@@ -88,7 +88,7 @@ def gather(
     Args:
         kind: the feature map.
         k: all numbers of the tensor, from the first on; ``k_at`` has its strides (batch, head, row). Likewise v.
-        weights: likewise, w; or None.
+        weights: w, likewise, its row stride being 1; or 0 and any array for 1 everywhere.
         heads: of k.
         sizes: m, r, e.
         slab: rows of a unit.
@@ -97,6 +97,7 @@ def gather(
     """
     m, r, e = U(sizes[0]), U(sizes[1]), U(sizes[2])
     wide, deep, height = padded(e), padded(r), U(slab)
+    weighted = w_at[2] != 0
     slabs = (m + height - U(1)) // height
     phi, values = np.zeros(U(CHUNK) * deep, k.dtype), np.zeros(U(CHUNK) * wide, k.dtype)
     part, part_z = np.zeros(deep * wide, k.dtype), np.zeros(deep, k.dtype)
@@ -118,6 +119,7 @@ def gather(
                 r,
                 False,
                 True,
+                weighted,
                 weights,
                 w_start + i,
                 phi,
@@ -132,6 +134,7 @@ def gather(
                 e,
                 False,
                 False,
+                weighted,
                 weights,
                 w_start + i,
                 values,
@@ -233,6 +236,7 @@ def causal(
     """
     n, r, e = U(sizes[0]), U(sizes[1]), U(sizes[2])
     wide, deep, size = padded(e), padded(r), U(CHUNK)
+    weighted = w_at[2] != 0
     phi_q, phi_k, turned = (
         np.zeros(size * deep, q.dtype),
         np.zeros(size * deep, q.dtype),
@@ -271,6 +275,7 @@ def causal(
                 r,
                 False,
                 True,
+                weighted,
                 weights,
                 w_start + i,
                 phi_k,
@@ -285,6 +290,7 @@ def causal(
                 e,
                 False,
                 False,
+                weighted,
                 weights,
                 w_start + i,
                 values,

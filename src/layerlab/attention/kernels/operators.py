@@ -62,12 +62,14 @@ def _rows(x: Tensor) -> _Rows:
     return _Rows(x.as_strided((span if x.numel() else 0,), (1,)).numpy(), x.stride()[:3])
 
 
-def _weights(weights: Tensor | None) -> tuple[NDArray[Any] | None, tuple[int, int]]:
+def _weights(weights: Tensor | None, like: Tensor) -> _Rows:
+    """Strides of batch, head and row; a row stride of 0 says that there are none."""
     if weights is None:
-        return None, (0, 0)
+        return _Rows(like.new_zeros(1).numpy(), (0, 0, 0))
     weights = weights.detach().contiguous()
-    b, h, _ = weights.stride()
-    return weights.numpy().reshape(-1), (b if weights.shape[0] > 1 else 0, h if weights.shape[1] > 1 else 0)
+    b, h, row = weights.stride()
+    strides = (b if weights.shape[0] > 1 else 0, h if weights.shape[1] > 1 else 0, row)
+    return _Rows(weights.numpy().reshape(-1), strides)
 
 
 def _padded(x: NDArray[Any], kind: Any) -> NDArray[Any]:
@@ -153,7 +155,7 @@ def _linear_attention(
     least = denominators.numpy().dtype.type(negligible(q.dtype))
     results = (out.numpy().reshape(-1), denominators.numpy().reshape(-1))
     arguments: tuple[Any, ...]
-    keys = (*_rows(k), *_rows(v), *_weights(weights), kv_heads)
+    keys = (*_rows(k), *_rows(v), *_weights(weights, k), kv_heads)
     if causal:
         total, total_z = _state(s, batch, kv_heads, r, e), _state(z, batch, kv_heads, r)
         arguments = (
@@ -227,7 +229,7 @@ def _backward(
     least = to_q.dtype.type(negligible(q.dtype))
     number = least.dtype
     left = (out.contiguous().numpy().reshape(-1), denominators.contiguous().numpy().reshape(-1))
-    keys = (*_rows(k), *_rows(v), *_weights(weights))
+    keys = (*_rows(k), *_rows(v), *_weights(weights, k))
     arguments: tuple[Any, ...]
     sums, sums_z = _state(ds, batch, kv_heads, r, e), _state(dz, batch, kv_heads, r)
     if causal:
@@ -346,13 +348,16 @@ class _LinearAttention(torch.autograd.Function):
         results = plain(q, k, v, weights, before, before_z, ctx.kind, ctx.causal)
         pairs = [(y, g) for y, g in zip(results, (grad, ds, dz), strict=True) if g is not None]
         inputs = (q, k, v, None, before, before_z)
-        wanted = [i for i, x in enumerate(inputs) if x is not None and x.requires_grad]
+        leaves = {i: x for i, x in enumerate(inputs) if x is not None and x.requires_grad}
         found = torch.autograd.grad(
-            [y for y, _ in pairs], [x for x in inputs if x is not None and x.requires_grad], [g for _, g in pairs], create_graph=True,
+            [y for y, _ in pairs],
+            list(leaves.values()),
+            [g for _, g in pairs],
+            create_graph=True,
             allow_unused=True,
-        )  # fmt: skip
+        )
         gradients: list[Tensor | None] = [None] * 8
-        for i, gradient in zip(wanted, found, strict=True):
+        for i, gradient in zip(leaves, found, strict=True):
             gradients[i] = gradient
         return tuple(gradients)
 

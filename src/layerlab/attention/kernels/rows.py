@@ -116,19 +116,20 @@ def read_keys(
     width: Any,
     back: Any,
     scaled: Any,
+    weighted: Any,
     weights: Any,
     weight: Any,
     block: Any,
     padded: Any,
 ) -> None:
-    """``block[i] = w_i phi(x_i)``, w being ``weights[weight:]`` or, where that is None, 1.
+    """``block[i] = w_i phi(x_i)``, w being ``weights[weight:]`` if ``weighted``, else 1.
 
     A weight of 0 hides NaN, too. Without ``scaled`` weights only hide.
     """
     for i in range(rows):
         place = rows - U(1) - i if back else i
         factor = x.dtype.type(1)
-        if weights is not None:
+        if weighted:
             given = weights[weight + i]
             if given == 0:
                 clear(block, place * padded, place * padded + width)

@@ -1,8 +1,7 @@
 """Memory for large results in huge pages, where Linux gives them to those who ask.
 
-Memory fresh from the system is mapped page by page as it is first written, about 2 microseconds for 4 KiB on the virtual
-machine of `layerlab.lab.kernels.threads`: 33 MB cost 18 ms that way and 2 to 4 in pages of 2 MiB, where reading them
-costs 3.
+Memory fresh from the system is mapped page by page as it is first written, which takes about 2 microseconds for 4 KiB
+on the virtual machine of `layerlab.lab.kernels.threads`: to fill 33 MB takes 18 to 20 ms, and 4 in pages of 2 MiB.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from torch import Tensor
 
 _ADVICE = 14  # MADV_HUGEPAGE
@@ -36,6 +34,7 @@ def _advise() -> Callable[[int, int], object] | None:
 def empty(like: Tensor, *sizes: int) -> Tensor:
     """As ``like.new_empty(sizes)`` on a CPU. A system that refuses huge pages gives small ones.
 
+    >>> import torch
     >>> empty(torch.ones(1), 2, 3).shape
     torch.Size([2, 3])
     """

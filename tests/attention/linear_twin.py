@@ -54,10 +54,13 @@ def magnitudes(
     out = weights @ values
     # The gradient of each weight's logarithm: |G_i| (|v_j| + |out_i|).
     each = weights * (grad.abs() @ values.mT + (grad.abs() * out).sum(-1, keepdim=True))
-    # d log weight / d phi(q_i) = phi(k_j) / (phi(q_i) . phi(k_j)), and slopes of phi are at most 1.
-    fq, fk = phi.queries(q), phi.keys(k).repeat_interleave(group, 1)
+    # d log weight / d phi(q_i) = phi(k_j) / (phi(q_i) . phi(k_j)).
+    with torch.enable_grad():
+        leaf_q, leaf_k = q.detach().requires_grad_(), k.detach().requires_grad_()
+        fq, fk = phi.queries(leaf_q), phi.keys(leaf_k)
+        (slope_q,), (slope_k,) = (torch.autograd.grad(f.sum(), x) for f, x in ((fq, leaf_q), (fk, leaf_k)))
+    fq, fk = fq.detach(), fk.detach().repeat_interleave(group, 1)
     ratio = each / (fq @ fk.mT).masked_fill(each == 0, 1.0)
-    slope_q, slope_k = fq.clamp(max=1), fk.clamp(max=1)
 
     def summed(x: Tensor) -> Tensor:
         return x.unflatten(1, (k.shape[1], group)).sum(2)
@@ -65,6 +68,6 @@ def magnitudes(
     return (
         out,
         (ratio @ fk) * slope_q,
-        summed((ratio.mT @ fq) * slope_k),
+        summed(ratio.mT @ fq) * slope_k,
         summed(weights.mT @ grad.abs()),
     )
