@@ -17,7 +17,7 @@ from layerlab.attention.theorems.convolution import (
     CONV1D_EDGES_AS_PRINTED,
     CONV1D_SHIFT_AS_PRINTED,
     Convolution,
-    Head,
+    PositionHead,
     Row,
     by_definition,
     by_sign,
@@ -73,7 +73,7 @@ def test_edge_rows_as_printed_are_three_times_a_sample(x: torch.Tensor, shift: f
 
 @pytest.mark.parametrize("damage", ["bias", "value", "offset"])
 def test_every_kind_of_damage_is_seen(damage: str) -> None:
-    def broken(taps: Mapping[int, float]) -> Sequence[Head]:
+    def broken(taps: Mapping[int, float]) -> Sequence[PositionHead]:
         head, *others = by_sign(taps)
         biases, value = dict(head.biases), head.value
         if damage == "bias":
@@ -82,7 +82,7 @@ def test_every_kind_of_damage_is_seen(damage: str) -> None:
             value *= 1 + 1e-9
         else:
             biases = {t + 1: p for t, p in biases.items()}
-        return [Head(biases, value), *others]
+        return [PositionHead(biases, value), *others]
 
     convolution = Convolution(gaussian(20), {2: 1.0, 0: 3.0, -1: -0.5})
     assert measured(CONV1D, convolution).verdict == "holds"

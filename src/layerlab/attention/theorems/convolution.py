@@ -22,7 +22,7 @@ Biases: TypeAlias = Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class Head:
+class PositionHead:
     """One head of relative-position attention that looks at positions only: W_Q = W_K = 0.
 
     Args:
@@ -86,7 +86,7 @@ class Convolution:
         return rounding("float64", 4 * len(self.taps) + 12, scale=scale or 1.0, condition=condition)
 
 
-def attend(x: Tensor, head: Head, pads: int) -> Tensor:
+def attend(x: Tensor, head: PositionHead, pads: int) -> Tensor:
     """softmax_j(p_(i−j)) W_V x, row by row, with ``pads`` tokens of value 0 beside the signal.
 
     A row that sees no token has no weights: its output is 0, as everywhere in this package.
@@ -103,37 +103,37 @@ def attend(x: Tensor, head: Head, pads: int) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------------------- conv1d
 
-Build = Callable[[Mapping[int, float]], Sequence[Head]]
+Build = Callable[[Mapping[int, float]], Sequence[PositionHead]]
 # From a convolution to what is to equal its output.
 Way = Callable[[Convolution], Tensor]
 
 
-def _head(taps: Mapping[int, float], sign: float) -> Head:
-    return Head({t: math.log(abs(w)) for t, w in taps.items()}, sign * sum(map(abs, taps.values())))
+def _head(taps: Mapping[int, float], sign: float) -> PositionHead:
+    return PositionHead({t: math.log(abs(w)) for t, w in taps.items()}, sign * sum(map(abs, taps.values())))
 
 
-def by_sign(taps: Mapping[int, float]) -> list[Head]:
+def by_sign(taps: Mapping[int, float]) -> list[PositionHead]:
     """A head for each sign that occurs among the taps."""
     signed = {sign: {t: w for t, w in taps.items() if sign * w > 0} for sign in (1.0, -1.0)}
     return [_head(chosen, sign) for sign, chosen in signed.items() if chosen]
 
 
-def by_tap(taps: Mapping[int, float]) -> list[Head]:
+def by_tap(taps: Mapping[int, float]) -> list[PositionHead]:
     """A head for each tap that is not 0."""
-    return [Head({t: 0.0}, w) for t, w in taps.items() if w != 0]
+    return [PositionHead({t: 0.0}, w) for t, w in taps.items() if w != 0]
 
 
-def _single(taps: Mapping[int, float]) -> list[Head]:
+def _single(taps: Mapping[int, float]) -> list[PositionHead]:
     """Broken where signs are mixed: one head, whose weights are all of one sign."""
     return [_head({t: w for t, w in taps.items() if w != 0}, 1.0)]
 
 
-def _values_not_summed(taps: Mapping[int, float]) -> list[Head]:
+def _values_not_summed(taps: Mapping[int, float]) -> list[PositionHead]:
     """Broken: W_V = ±1 in place of the sum of the taps."""
-    return [Head(head.biases, math.copysign(1.0, head.value)) for head in by_sign(taps)]
+    return [PositionHead(head.biases, math.copysign(1.0, head.value)) for head in by_sign(taps)]
 
 
-def _mirrored(taps: Mapping[int, float]) -> list[Head]:
+def _mirrored(taps: Mapping[int, float]) -> list[PositionHead]:
     """Broken: p_(j−i) in place of p_(i−j)."""
     return by_sign({-t: w for t, w in taps.items()})
 
@@ -283,7 +283,7 @@ def _measure_row(
     if pads == 0 and len(row.x) == 1:
         return Measurement.unmet_because("the row sees no key, so its softmax is not defined")
     biases = {1: row.shift + math.log(2), -1: row.shift}
-    measured = attend(row.x, Head(biases, value(biases)), pads)[row.i]
+    measured = attend(row.x, PositionHead(biases, value(biases)), pads)[row.i]
     scale = (3.0 + value(biases)) * float(row.x.abs().max())
     slack = rounding("float64", 20, scale=scale or 1.0, condition=1.0 + abs(row.shift))
     expected = float(convolution.output()[row.i])

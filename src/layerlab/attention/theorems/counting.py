@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from scipy.special import stdtrit
-from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from layerlab.lab.models.nested import leaves
 
 What: TypeAlias = Literal["operations", "bytes"]
 
@@ -27,24 +27,19 @@ class _Live(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive: dict[int, int] = {}
+        self.alive: dict[StorageWeakRef, int] = {}
         self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = {id_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and (key := id_of(leaf)) not in given and key not in self.alive:
-                storage = leaf.untyped_storage()
+        given = {StorageWeakRef(tensor.untyped_storage()) for _, tensor in leaves((args, kwargs or {}))}
+        self.alive = {key: size for key, size in self.alive.items() if not key.expired()}
+        for _, tensor in leaves(out):
+            storage = tensor.untyped_storage()
+            if (key := StorageWeakRef(storage)) not in given:
                 self.alive[key] = storage.nbytes()
-                weakref.finalize(storage, self.alive.pop, key, None)
         self.peak = max(self.peak, sum(self.alive.values()))
         return out
-
-
-def id_of(tensor: Tensor) -> int:
-    """What tells a tensor's storage from all others that are alive."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def count(what: What, run: Callable[[], Any]) -> int:
