@@ -98,6 +98,7 @@ ATTENTION_RANKS = (
     ("convolution", "mechanisms", "ops"),
     ("heads", "watching"),
     ("crossover", "layers", "prediction"),
+    ("inspection",),
     ("linearize",),
     ("theorems",),
 )

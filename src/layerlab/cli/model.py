@@ -1,4 +1,4 @@
-"""``layerlab model``: where gradients vanish or explode in your own model."""
+"""``layerlab model``: what gradients and attention do in your own model."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layerlab.cli import model_attention
 from layerlab.cli import model_options as options
 
 if TYPE_CHECKING:
     from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
-    help="Inspect a model of yours: gradients, layer by layer, beside the bounds of theory.",
+    help="Inspect a model of yours: gradients beside the bounds of theory, and attention, layer by layer.",
     epilog="Example: layerlab model inspect examples/deep_sigmoid.py:model",
     no_args_is_help=True,
 )
-
-
-@app.callback()
-def _group() -> None:
-    # With a callback typer keeps the command's name while there is only one.
-    pass
 
 
 @app.command(
@@ -105,6 +100,9 @@ def inspect(
     print_profile(record)
     if "report" in record:
         say(f"report: {record['report']}")
+
+
+app.command(epilog=model_attention.EPILOG)(model_attention.attention)
 
 
 def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:

@@ -259,6 +259,15 @@ def plain_powers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def powers_of_two(axes: Axes) -> None:
+    """A logarithmic scale of lengths and ranks, on which their usual values are named."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _clean(text: str) -> str:
     # XML has no place for control characters and lone surrogates.
     return "".join(

@@ -37,6 +37,7 @@ def line_chart(
     caption: str = "",
     decimals: int = 1,
     scale: Literal["linear", "log"] = "linear",
+    xscale: Literal["linear", "log"] = "linear",
     marks: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
     """Curves, each with a band where one is given.
@@ -50,13 +51,15 @@ def line_chart(
         caption: its caption on the page.
         decimals: decimal places of the numbers that are written; on a logarithmic scale, digits.
         scale: of the values; on a logarithmic one, what is not above 0 leaves a gap.
+        xscale: of ``x``; on a logarithmic one all are above 0, and powers of 2 are named.
         marks: upright lines, ``{"label", "x"}`` each: a depth that was predicted, a limit.
 
     Returns:
         The figure.
 
     Raises:
-        UserError: no curves, an empty curve, lists of different lengths, or something that is no number.
+        UserError: no curves, an empty curve, lists of different lengths, something that is no number, or an ``x`` that
+            a logarithmic scale has no place for.
 
     >>> line_chart([{"label": "GCN", "x": [1, 2], "mean": [20.0, 60.0]}], "accuracy").alt
     'accuracy against epoch. GCN: from 20.0 at epoch 1 to 60.0 at epoch 2.'
@@ -74,6 +77,8 @@ def line_chart(
             )
         if not any(math.isfinite(value) for value in lines["mean"]):
             raise UserError(f"the curve {label!r} has no values to draw; leave it out")
+    if xscale == "log" and min(x for lines in series for x in lines["x"]) <= 0:
+        raise UserError("a logarithmic scale begins above 0; draw the curves over a linear one")
     keys: list[canvas.Key] = [
         (label, {**_stroke(position), "marker": _MARKERS[position % len(_MARKERS)]})
         for position, label in enumerate(labels)
@@ -129,8 +134,11 @@ def line_chart(
             )
             hover[f"curve-{position}"] = hover[f"marks-{position}"] = sentences[position]
         axes.margins(x=0.01)
-        whole = all(x.is_integer() for line in series for x in line["x"])
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=whole))
+        if xscale == "log":
+            canvas.powers_of_two(axes)
+        else:
+            whole = all(x.is_integer() for line in series for x in line["x"])
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=whole))
         axes.set_xlabel(canvas.clean_label(xlabel))
         axes.set_ylabel(canvas.clean_label(ylabel))
         canvas.draw_key(drawing, keys)

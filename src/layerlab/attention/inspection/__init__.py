@@ -1,0 +1,1 @@
+"""What the attention of a user's model does, by layer and head, and what could stand in its place."""
