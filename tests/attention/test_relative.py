@@ -6,7 +6,7 @@ import pytest
 import torch
 from largest_tensor import LargestTensor
 
-from layerlab.attention import reference
+from layerlab.attention import reference, relative
 from layerlab.attention.relative import relative_attention
 from layerlab.errors import UserError
 
@@ -69,6 +69,58 @@ def test_output_and_gradients_equal_the_dense_twin(name: str, closed: bool, cont
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-13)
 
 
+WIDE = {
+    "centred": (range(-10, 11), (0, 0)),
+    "with pads": (range(-10, 11), (3, 12)),
+    "causal": (range(20), (0, 0)),
+    "causal with pads": (range(20), (19, 0)),
+    "strictly future": (range(-25, -3), (0, 2)),
+    "some left out, out of order": ([*range(20, 0, -2), *range(-9, 1)], (1, 1)),
+}
+
+
+@pytest.mark.parametrize("n", [1, 5, 32, 45, 70])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_windows_equal_the_dense_twin(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets, pads = WIDE[name]
+    monkeypatch.setattr(relative, "attend", None)
+    q, k, v, p = inputs(n=n, w=len(offsets), heads=2, kv_heads=1)
+    p = p.detach()
+    p[0, ::3] = -INF
+    p[1, 7:] = -INF
+    p.requires_grad_()
+    weights = reference.relative_weights(q, k, p, n, offsets, pads=pads, scale=0.4)
+    expected = reference.apply_padded(weights, v, pads)
+    out = relative_attention(q, k, v, p, offsets=offsets, pads=pads, scale=0.4)
+    torch.testing.assert_close(out, expected, rtol=1e-13, atol=1e-13)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    theirs = torch.autograd.grad(expected, (q, k, v, p), direction)
+    for got, wanted in zip(torch.autograd.grad(out, (q, k, v, p), direction), theirs, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_wide_windows_stop_at_each_length() -> None:
+    q, k, v, p = (x.detach() for x in inputs(batch=3, n=40, w=21))
+    lengths = torch.tensor([17, 40, 0])
+    for x in (q, k, v):
+        x[0, :, 17:] = float("nan")
+    out = relative_attention(q, k, v, p, pads=(1, 2), lengths=lengths)
+    alone = relative_attention(q[:1, :, :17], k[:1, :, :17], v[:1, :, :17], p, pads=(1, 2))
+    torch.testing.assert_close(out[:1, :, :17], alone, rtol=1e-13, atol=1e-14)
+    assert (out[0, :, 17:] == 0).all()
+    assert (out[2] == 0).all()
+    torch.testing.assert_close(out[1:2], relative_attention(q[1:2], k[1:2], v[1:2], p, pads=(1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wide_windows_in_other_dtypes(dtype: torch.dtype) -> None:
+    arguments = inputs(n=50, w=21, dtype=dtype)
+    out = relative_attention(*arguments, pads=1)
+    assert out.dtype == dtype
+    expected = twin(*(x.detach().double() for x in arguments), range(-10, 11), (1, 1))
+    assert (out.double() - expected).abs().max() <= 2 * torch.finfo(dtype).eps * expected.abs().max() + 1e-6
+
+
 @pytest.mark.parametrize("n", [1, 63, 100])
 def test_odd_lengths_and_one_score_for_all_heads(n: int) -> None:
     q, k, v, p = inputs(n=n)
@@ -95,8 +147,9 @@ def test_scores_without_a_window_are_plain_attention() -> None:
     torch.testing.assert_close(out, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_more_keys_than_queries() -> None:
-    q, k, v, p = inputs(batch=1)
+@pytest.mark.parametrize("w", [5, 21])
+def test_more_keys_than_queries(w: int) -> None:
+    q, k, v, p = inputs(batch=1, w=w)
     out = relative_attention(q[:, :, :4], k, v, p, pads=2)
     torch.testing.assert_close(out, relative_attention(q, k, v, p, pads=2)[:, :, :4])
 
@@ -150,6 +203,10 @@ def test_no_tensor_grows_as_the_square_of_the_length() -> None:
     with LargestTensor() as largest:
         relative_attention(q, k, v, p, pads=2).sum().backward()
     assert largest.numbers <= 2 * 1004 * 5
+    wide = torch.zeros(2, 33, dtype=q.dtype)
+    with LargestTensor() as largest:
+        relative_attention(q, k, v, wide, pads=2).sum().backward()
+    assert largest.numbers <= 2 * 1056 * 66
 
 
 @pytest.mark.parametrize("sizes", [{"n": 0}, {"batch": 0}])
