@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from random_heads import heads, measured
 
 from layerlab.attention import reference
 from layerlab.attention.features import EluPlusOne
+from layerlab.attention.kernels import operators
 from layerlab.attention.theorems import kernel as theorem
 from layerlab.attention.theorems.kernel import Kernel, by_definition
 from layerlab.attention.theorems.subjects import Head, column, random_head
@@ -67,6 +69,21 @@ def test_the_shipped_operator_is_what_is_measured(monkeypatch: pytest.MonkeyPatc
     shipped = theorem.linear.linear_attention
     monkeypatch.setattr(theorem.linear, "linear_attention", lambda *a, **o: shipped(*a, **o) * (1 + 1e-9))
     assert measured(theorem.KERNEL_LINEAR, given).verdict == "violated"
+
+
+def test_the_kernels_and_their_twin_are_both_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Kernel(random_head(20, causal=True), "elu")
+    for name in ("linear_attention", "plain"):
+        with monkeypatch.context() as patch:
+            shipped = getattr(operators, name)
+
+            def off(*arguments: Any, shipped: Any = shipped) -> Any:
+                out, *others = shipped(*arguments)
+                return (out * (1 + 1e-9), *others)
+
+            patch.setattr(operators, name, off)
+            assert measured(theorem.KERNEL_LINEAR, given).verdict == "violated", name
+    assert measured(theorem.KERNEL_LINEAR, given).verdict == "holds"
 
 
 @pytest.mark.parametrize(
