@@ -96,7 +96,7 @@ ATTENTION_RANKS = (
     ("kernels",),
     ("exported", "linear", "low_rank", "nystrom", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),
-    ("heads", "watching"),
+    ("heads", "interop", "watching"),
     ("crossover", "layers", "prediction"),
     ("inspection",),
     ("linearize",),

@@ -70,6 +70,16 @@ def test_an_encoder_layer_with_linear_attention_is_one_graph() -> None:
     assert not close(layer(x, src_key_padding_mask=padding), layer(x))
 
 
+def test_what_is_compiled_is_not_what_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("compiled as if for export")
+
+    monkeypatch.setattr(exported, "attend", fail)
+    model = SelfAttention("linear", True)
+    x = torch.randn(2, 9, 8)
+    assert close(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
+
+
 @pytest.mark.parametrize(("mechanism", "causal"), [("softmax", True), ("linear", True)])
 def test_one_exported_program_serves_every_length(mechanism: str, causal: bool) -> None:
     model = SelfAttention(mechanism, causal).eval()

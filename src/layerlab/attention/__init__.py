@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerlab.attention.convolution import RelativeAttention
     from layerlab.attention.features import FeatureMap, feature_map
+    from layerlab.attention.interop import register_attention
     from layerlab.attention.layers import MultiheadAttention
     from layerlab.attention.linear import LinearState, linear_attention
     from layerlab.attention.low_rank import (
@@ -44,6 +45,7 @@ _HOMES = {
     "projections": "projection",
     "randomized_attention": "low_rank",
     "randomized_svd": "low_rank",
+    "register_attention": "interop",
     "relative_attention": "relative",
     "softmax_attention": "softmax",
     "svd_attention": "low_rank",
@@ -63,6 +65,7 @@ __all__ = [
     "projections",
     "randomized_attention",
     "randomized_svd",
+    "register_attention",
     "relative_attention",
     "softmax_attention",
     "svd_attention",

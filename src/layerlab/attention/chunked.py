@@ -81,7 +81,8 @@ def attend(
     Returns:
         ``(batch, heads, n, e)``, and s and z with k and v added, in `wide` numbers.
     """
-    if torch.compiler.is_exporting():
+    # torch.compile, before torch 2.14, takes is_exporting() for true.
+    if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
         from layerlab.attention import exported
 
         return exported.attend(q, k, v, causal, s, z)
