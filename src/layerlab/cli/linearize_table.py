@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Where there is no room for all columns, or nothing in them, these go first.
+_DISPENSABLE = ("tokens", "faster", "held out", "by")
+
 
 def print_linearization(record: Mapping[str, Any]) -> None:
     """Prints what was found: standard output."""
@@ -16,15 +19,17 @@ def print_linearization(record: Mapping[str, Any]) -> None:
 
     console = Console()
     columns, rows = list(text.COLUMNS), text.rows(record)
-    for name in ("held out", "faster", "by"):
+    for name in _DISPENSABLE:
         at = columns.index(name)
-        if not any(row[at] for row in rows):
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        if sum(widths) + 3 * len(widths) + 1 > console.width or not any(row[at] for row in rows):
             del columns[at]
             rows = [[*row[:at], *row[at + 1 :]] for row in rows]
-    print_table(text.title(record), columns, rows, left=2)
+    # With spaces that do not break, only names are broken where there is no room for them.
+    print_table(text.title(record), columns, [[cell.replace(" ", "\u00a0") for cell in row] for row in rows])
     console.print(
         Text(
-            "errors of the model's output, relative, each attention exchanged alone. zeroed: its output 0.",
+            "▸ is exchanged. Relative errors of the model's output, each attention alone; zeroed: with an output of 0.",
             style="dim",
         )
     )

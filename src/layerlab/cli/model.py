@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerlab.cli import model_attention
+from layerlab.cli import model_attention, model_linearize
 from layerlab.cli import model_options as options
 
 if TYPE_CHECKING:
@@ -113,3 +113,6 @@ def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
     run.finish(record)
     page = write(profile_page(run), run.path / "report.html")
     return {"run": str(run.path), "report": str(page)}
+
+
+app.command(epilog=model_linearize.EPILOG)(model_linearize.linearize)

@@ -40,9 +40,9 @@ def linearize(
     set of swaps within the allowed error, and measures: the error, on inputs held out too, and the time. Writes
     nothing, and exits with status 1, where no swap is faster at this length on this machine or the error is larger.
     """
+    from layerlab.attention.linearize.candidates import MAPS
     from layerlab.attention.linearize.linearization import Settings
     from layerlab.attention.linearize.linearization import linearize as run
-    from layerlab.attention.linearize.candidates import MAPS
     from layerlab.attention.linearize.writing import check_free, usage, write_folder
     from layerlab.cli import progress
     from layerlab.cli.linearize_table import print_linearization

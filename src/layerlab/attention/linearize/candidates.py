@@ -120,9 +120,6 @@ class Clock:
 
 def made(name: str, call: AttentionCall, seed: int) -> Linear:
     """The mechanism of a name for a call, in the call's dtype, without gradients."""
-    found = mechanism(
-        name, heads=call.heads, head_size=call.q.shape[-1], kv_heads=call.k.shape[1], seed=seed
-    )
+    found = mechanism(name, heads=call.heads, head_size=call.q.shape[-1], kv_heads=call.k.shape[1], seed=seed)
     assert isinstance(found, Linear)
     return found.to(call.q.dtype).requires_grad_(False)
-

@@ -1,4 +1,4 @@
-"""What ``layerlab model linearize`` does: choose, fit, swap, measure; refuse where it does not pay or costs too much."""
+"""Makes a model's attention linear: choose, fit, swap, measure; refuse where it does not pay or costs too much."""
 
 from __future__ import annotations
 
@@ -207,7 +207,9 @@ def linearize(subject: Subject, settings: Settings, progress: Tell | None = None
         notes.append(f"of the inputs {why}")
     if not part.watched.calls:
         found = "; ".join(f"{unseen.module}: {unseen.why}" for unseen in part.watched.unseen[:3])
-        raise UserError(f"{subject.name} computes no attention that can be seen{': ' if found else ''}{found}")
+        raise UserError(
+            f"{subject.name} computes no attention that can be seen{': ' if found else ''}{found}"
+        )
     sites = _sites(part, model, names, tell)
     mechanisms = _mechanisms(sites, part, held, settings.seed, tell)
     prediction: Prediction | None = None
@@ -226,7 +228,8 @@ def linearize(subject: Subject, settings: Settings, progress: Tell | None = None
         if prediction.why is not None:
             notes.append(f"tangents are central differences: {prediction.why}")
         _alone(sites, prediction, mechanisms, model, part, held, tell)
-        steps: Sequence[Step] = choose(prediction, {site: list(found) for site, found in mechanisms.items()}, settings.max_error)
+        candidates = {site: list(found) for site, found in mechanisms.items()}
+        steps: Sequence[Step] = choose(prediction, candidates, settings.max_error)
         steps, refused = _proven(steps, sites, mechanisms, model, part, held, settings.max_error, notes)
         if steps:
             tell(0.95, "timing")
@@ -242,7 +245,16 @@ def linearize(subject: Subject, settings: Settings, progress: Tell | None = None
         notes.append("dropout of attention weights is left out")
     way = None if prediction is None else prediction.way
     return Linearization(
-        subject, settings, tuple(sites), whole, refused, swapped, swaps, part.watched.unseen, way, tuple(notes)
+        subject,
+        settings,
+        tuple(sites),
+        whole,
+        refused,
+        swapped,
+        swaps,
+        part.watched.unseen,
+        way,
+        tuple(notes),
     )
 
 
@@ -260,8 +272,9 @@ def _sites(part: Part, model: nn.Module, names: Sequence[str], tell: Tell) -> li
         if not any(speed.pays(call.length) for speed in site.speeds.values()):
             crossovers = [speed.crossover for speed in site.speeds.values() if speed.crossover is not None]
             longest = max(speed.longest for speed in site.speeds.values())
-            site.why_not = f"linear attention is not faster at its {call.length:,} tokens on this machine, " + (
-                f"but from about {min(crossovers):,} on" if crossovers else f"nor up to {longest:,}"
+            site.why_not = (
+                f"linear attention is not faster at its {call.length:,} tokens on this machine, "
+                + (f"but from about {min(crossovers):,} on" if crossovers else f"nor up to {longest:,}")
             )
     return found
 
@@ -384,4 +397,3 @@ def _whole(
     zeroed = part.error(subject.model, {step.swap[0]: None for step in steps})
     seconds = times({"before": subject.model, "after": swapped}, subject.inputs)
     return Whole(steps[-1].predicted, measured, out, zeroed, seconds["before"], seconds["after"])
-

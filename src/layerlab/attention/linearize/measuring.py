@@ -70,7 +70,9 @@ class Part:
         return error if math.isfinite(error) else math.inf
 
 
-def parts(model: nn.Module, inputs: Any, output: Path | None, seed: int) -> tuple[Part, Part | None, str | None]:
+def parts(
+    model: nn.Module, inputs: Any, output: Path | None, seed: int
+) -> tuple[Part, Part | None, str | None]:
     """The inputs to choose and fit by, those held out, and why none are.
 
     The first half of the batch chooses, the second is held out, where every tensor among the inputs has the batch
@@ -90,7 +92,11 @@ def parts(model: nn.Module, inputs: Any, output: Path | None, seed: int) -> tupl
         try:
             watched = attention_calls(model, _sliced(inputs, piece), seed)
         except UserError as error:
-            return all_of_it, None, f"none are held out: the model does not take a part of the batch ({error})"
+            return (
+                all_of_it,
+                None,
+                f"none are held out: the model does not take a part of the batch ({error})",
+            )
         results = dict(leaves(watched.output))
         fits = [call.site for call in watched.calls] == [call.site for call in whole.calls]
         fits = fits and all(call.q.shape[0] == wanted for call in watched.calls)

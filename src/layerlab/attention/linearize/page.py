@@ -18,7 +18,7 @@ from layerlab.lab.report.page import (
 )
 from layerlab.lab.report.race import environment_section
 
-_LEFT = 4  # columns of text
+_LEFT = 3  # columns of text
 
 
 def linearization_page(run: RunFolder) -> Page:
@@ -58,8 +58,8 @@ def _errors(record: Record) -> Table:
         columns,
         [[_plain(cell) for cell in row] for row in text.rows(record)],
         [
-            "Predicted to first order; measured on the same inputs; held out are inputs that nothing was fitted to or "
-            "chosen by; zeroed is an attention whose output is 0. Faster: the attention alone, against softmax."
+            "▸ is exchanged. Predicted to first order; measured on the same inputs; held out: on inputs that nothing"
+            " was fitted to or chosen by; zeroed: with an output of 0. Faster: the attention alone, against softmax."
         ],
     )
 
@@ -85,10 +85,15 @@ def _mechanisms(record: Record) -> Table:
         [
             Column("attention"),
             Column("mechanism"),
-            *(Column(name, "right") for name in ("pays from", "times as fast", "error here", "of the output")),
+            *(
+                Column(name, "right")
+                for name in ("pays from", "times as fast", "error here", "of the output")
+            ),
         ],
         rows,
-        ["The error here is that of the attention's own output; that of the model's output is predicted from it."],
+        [
+            "The error here is that of the attention's own output; that of the model's output is predicted from it."
+        ],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-COLUMNS = ("attention", "", "tokens", "by", "faster", "predicted", "measured", "held out", "zeroed")
+COLUMNS = ("attention", "tokens", "by", "faster", "predicted", "measured", "held out", "zeroed")
 
 
 def percent(share: float | None) -> str:
@@ -35,7 +35,7 @@ def title(record: Record) -> str:
 
 
 def rows(record: Record) -> list[list[str]]:
-    """A row for each attention."""
+    """A row for each attention; those that are exchanged are marked with ▸."""
     found = []
     for site in record["sites"]:
         name = site["mechanism"]
@@ -43,8 +43,7 @@ def rows(record: Record) -> list[list[str]]:
         tokens = f"{site['queries']:,}" + ("" if site["queries"] == site["keys"] else f" to {site['keys']:,}")
         found.append(
             [
-                site["site"],
-                "exchanged" if site["chosen"] else "kept",
+                f"{'▸ ' if site['chosen'] else ''}{site['site']}",
                 tokens,
                 name or "",
                 "" if ratio is None else f"{ratio:.1f} times",
@@ -60,7 +59,9 @@ def rows(record: Record) -> list[list[str]]:
 def remarks(record: Record) -> list[str]:
     """What a reader must know besides the table."""
     found = [
-        f"{site['site']} is kept: {site['why_not']}" for site in record["sites"] if site["why_not"] is not None
+        f"{site['site']} is kept: {site['why_not']}"
+        for site in record["sites"]
+        if site["why_not"] is not None
     ]
     for site in record["sites"]:
         if site["zeroed"] is not None and site["zeroed"] <= record["max_error"]:
@@ -74,7 +75,9 @@ def remarks(record: Record) -> list[str]:
                 f"{site['site']}: the map was fitted in {fit['steps']} steps, {fit['seconds']:.0f} s; divergence from "
                 f"the softmax weights {fit['before']:.3g} before, {fit['after']:.3g} after"
             )
-    found += [f"not seen: {unseen['module']} ({unseen['kind']}): {unseen['why']}" for unseen in record["unseen"]]
+    found += [
+        f"not seen: {unseen['module']} ({unseen['kind']}): {unseen['why']}" for unseen in record["unseen"]
+    ]
     return [*found, *record["notes"]]
 
 

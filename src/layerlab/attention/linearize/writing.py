@@ -39,7 +39,9 @@ def check_free(folder: Path) -> None:
             raise UserError("is there already; choose another --out, or remove it", file=folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot be made ({error.strerror or error}); choose another --out", file=folder) from error
+        raise UserError(
+            f"cannot be made ({error.strerror or error}); choose another --out", file=folder
+        ) from error
     if not os.access(folder.parent, os.W_OK):
         raise UserError("its folder cannot be written; choose another --out", file=folder)
 
@@ -91,7 +93,9 @@ def write_folder(found: Linearization, folder: Path, command: list[str]) -> Path
             folder.rmdir()
         unfinished.rename(folder)
     except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror or error}); choose another --out", file=folder) from error
+        raise UserError(
+            f"cannot be written ({error.strerror or error}); choose another --out", file=folder
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
@@ -114,7 +118,7 @@ def _readme(found: Linearization) -> str:
 {swaps}
 
 Together: predicted {whole.predicted:.2%}, measured {whole.measured:.2%}{held}. With an output of 0 in their place the
-error would be {whole.zeroed:.2%}. A forward pass takes {whole.seconds_after:.3g} s, before {whole.seconds_before:.3g} s.
+error would be {whole.zeroed:.2%}. A forward pass takes {whole.seconds_after:.3g} s, {whole.seconds_before:.3g} before.
 
 `attention.py` needs torch, and safetensors to read `model.safetensors`, which holds all weights of the model. With this
 folder and the model's own code on the path:
