@@ -303,3 +303,11 @@ def test_other_refusals() -> None:
     ]:
         with pytest.raises(UserError, match=says):
             RelativeAttention(**arguments)
+
+
+def test_the_module_exports() -> None:
+    torch.manual_seed(0)
+    attention = RelativeAttention.from_conv1d(nn.Conv1d(2, 3, 3, padding=1))
+    x = torch.randn(2, 2, 9)
+    exported = torch.export.export(attention, (x,))
+    torch.testing.assert_close(exported.module()(x), attention(x), rtol=0, atol=0)

@@ -230,6 +230,8 @@ BAD = {
     "an even window": ({"p": torch.zeros(4, 4, dtype=torch.float64)}, "even"),
     "too few offsets": ({"offsets": [0, 1]}, "offset"),
     "an offset twice": ({"offsets": [0, 1, 2, 3, 3]}, "offset"),
+    "offsets between tokens": ({"offsets": [0, 0.5, 1, 2, 3]}, "whole number"),
+    "half a pad": ({"pads": 0.5}, "pad tokens"),
     "pads below 0": ({"pads": -1}, "pad tokens"),
     "three pads": ({"pads": (1, 1, 1)}, "pad tokens"),
     "too long": ({"lengths": torch.tensor([10, 1])}, "got 10"),
@@ -257,3 +259,12 @@ def test_position_heads_must_divide_among_the_values() -> None:
     with pytest.raises(UserError, match="divides the 3"):
         relative_attention(None, None, v, torch.zeros(3, 5, dtype=torch.float64))
     assert relative_attention(None, None, v, torch.zeros(1, 5, dtype=torch.float64)).shape == (2, 2, 9, 2)
+
+
+@pytest.mark.parametrize("w", [5, 21])
+def test_it_compiles_into_one_graph(w: int) -> None:
+    q, k, v, p = (x.detach() for x in inputs(n=30, w=w))
+    lengths = torch.tensor([12, 30])
+    compiled = torch.compile(relative_attention, backend="eager", fullgraph=True)
+    for call in ({"pads": 1}, {"pads": (0, 2), "lengths": lengths}):
+        torch.testing.assert_close(compiled(q, k, v, p, **call), relative_attention(q, k, v, p, **call))

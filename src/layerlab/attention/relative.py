@@ -108,12 +108,12 @@ def relative_attention(
         if p.shape[1] % 2 == 0:
             raise UserError(f"expected offsets for an even number of {p.shape[1]} scores, got None")
         offsets = range(-(p.shape[1] // 2), p.shape[1] // 2 + 1)
-    if len(offsets) != p.shape[1] or len(set(offsets)) != len(offsets):
+    if len(offsets) != p.shape[1] or not _whole(offsets) or len(set(offsets)) != len(offsets):
         raise UserError(
-            f"expected one offset, each of its own, for each of {p.shape[1]} scores, got {offsets}"
+            f"expected a whole number i - j, each of its own, for each of {p.shape[1]} scores, got offsets {offsets}"
         )
-    both = (pads, pads) if isinstance(pads, int) else tuple(pads)
-    if len(both) != 2 or min(both) < 0:
+    both = tuple(pads) if isinstance(pads, Sequence) else (pads, pads)
+    if len(both) != 2 or not _whole(both) or min(both) < 0:
         raise UserError(f"expected a number of pad tokens of at least 0, or (before, after), got {pads!r}")
     if lengths is not None:
         check_lengths(lengths, v)
@@ -123,8 +123,12 @@ def relative_attention(
         return v.new_zeros(v.shape[0], heads, n, v.shape[3]) + v[..., :0].sum()
     if q is not None and k is not None and _pays_in_blocks(offsets):
         return _in_blocks(q, k, v, p, offsets, (both[0], both[1]), lengths, scale)
-    window = Window(tuple((int(offset),) for offset in offsets), (both,), (1,))
+    window = Window(tuple((offset,) for offset in offsets), (both,), (1,))
     return attend(q, k, v, p, window, (n,), lengths=lengths, scale=scale)
+
+
+def _whole(numbers: Sequence[object]) -> bool:
+    return all(isinstance(number, int) for number in numbers)
 
 
 def _pays_in_blocks(offsets: Sequence[int]) -> bool:
