@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,6 +310,13 @@ def test_attention_by_hand_is_told(form: str) -> None:
     assert unseen.place.startswith("test_watching.py:")
     assert "by hand" in unseen.why
     assert len(seen.calls) == 1
+
+
+def test_a_hugging_face_model_in_eager_mode_is_told_its_mend() -> None:
+    model = ByHand("matmul")
+    model.config = SimpleNamespace(_attn_implementation="eager")
+    (unseen,) = attention_calls(model, torch.randn(2, 5, 12)).unseen
+    assert 'attn_implementation="sdpa"' in unseen.why
 
 
 def test_another_softmax_is_not_told() -> None:

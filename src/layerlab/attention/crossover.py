@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ SHORTEST, LONGEST = 32, 16_384
 # The longest sequence has no more numbers than this in its queries: 256 MiB of float32.
 _MOST_NUMBERS = 1 << 26
 
-# A length is measured until this share of the time is spent on it, or so often.
-_SHARE, _REPEATS = 0.08, 30
+# A length is measured until this share of the time is spent on it; a short one no longer than so many seconds.
+_SHARE, _ENOUGH, _MANY = 0.08, 0.15, 30
 
 # Fewer runs would take a disturbance for the time.
 _FEWEST = 3
@@ -118,7 +118,7 @@ class Crossover:
         ratios = [math.log(a / b) for a, b in zip(self.softmax, self.other, strict=True)]
         if not ratios or not self.lengths[0] <= length <= self.lengths[-1]:
             return None
-        for (n, a), (m, b) in pairwise(zip(self.lengths, ratios, strict=True)):
+        for (n, a), (m, b) in itertools.pairwise(zip(self.lengths, ratios, strict=True)):
             if length <= m:
                 share = math.log(length / n) / math.log(m / n)
                 return math.exp(a + share * (b - a))
@@ -245,11 +245,12 @@ def _least(
         for function in (softmax, other):
             # Compiles, allocates.
             _timed(function, weight, (q, k, v) if backward else ())
-        until = time.perf_counter() + seconds
-        for turn in range(_REPEATS):
+        started = time.perf_counter()
+        for turn in itertools.count(1):
             for which, function in enumerate((softmax, other)):
                 least[which] = min(least[which], _timed(function, weight, (q, k, v) if backward else ()))
-            if turn + 1 >= _FEWEST and time.perf_counter() > until:
+            spent = time.perf_counter() - started
+            if turn >= _FEWEST and spent > (min(seconds, _ENOUGH) if turn >= _MANY else seconds):
                 break
     return least[0], least[1]
 
@@ -262,13 +263,16 @@ def _again(
     share: float,
     seconds: float,
 ) -> None:
-    """Measures once more where a longer sequence seems to pay less than a shorter one: something disturbed it."""
+    """Measures once more where a longer sequence seems to pay less than a shorter one: something disturbed either."""
     until = time.perf_counter() + seconds
-    for i in range(1, len(found)):
+    ratios = [softmax / other for _, softmax, other in found]
+    odd = {j for i in range(1, len(found)) if ratios[i] < ratios[i - 1] for j in (i - 1, i)}
+    for i in sorted(odd):
+        if time.perf_counter() > until:
+            return
         n, softmax, other = found[i]
-        if softmax / other < found[i - 1][1] / found[i - 1][2] and time.perf_counter() < until:
-            times = _least(_made(given, setting, n), setting, n, backward, share)
-            found[i] = (n, min(softmax, times[0]), min(other, times[1]))
+        times = _least(_made(given, setting, n), setting, n, backward, share)
+        found[i] = (n, min(softmax, times[0]), min(other, times[1]))
 
 
 def _timed(function: Callable[[], Tensor], weight: Tensor, inputs: Sequence[Tensor]) -> float:

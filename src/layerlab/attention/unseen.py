@@ -80,14 +80,22 @@ _PLUMBING = {"contextlib", "functools", "unittest.mock"}
 _PRODUCT = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "baddbmm", "einsum"}
 
 
+_CALL = "if it is attention, call torch.nn.functional.scaled_dot_product_attention instead"
+_SDPA = 'load this model with attn_implementation="sdpa"'
+
+
 class Softmaxes:
     """Finds attention that is written by hand: a softmax over the last dimension that ends in a matrix product.
+
+    Args:
+        model: the model that is watched.
 
     Attributes:
         found: one entry for every line of code and module.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        self._mend = _SDPA if eager(model) else _CALL
         self._found: dict[tuple[str, str], Unseen] = {}
         self._tagged: dict[int, weakref.ref[Tensor]] = {}
 
@@ -111,11 +119,7 @@ class Softmaxes:
                 if isinstance(tensor, Tensor):
                     self._tag(tensor)
         elif name in _PRODUCT and (self._any(args) or self._any(kwargs.values())):
-            self._report(
-                module,
-                "a softmax and a matrix product written by hand: if it is attention, call "
-                "torch.nn.functional.scaled_dot_product_attention instead",
-            )
+            self._report(module, f"a softmax and a matrix product written by hand: {self._mend}")
 
     def _report(self, module: tuple[str, str], why: str) -> None:
         where = place()

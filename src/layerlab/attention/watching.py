@@ -83,7 +83,7 @@ def attention_calls(model: nn.Module, inputs: Any, seed: int = 0) -> Watched:
         calls.append(replace(call, q=q, k=k, v=v, mask=mask, compute=lambda: kept))
         return output
 
-    softmaxes = Softmaxes()
+    softmaxes = Softmaxes(model)
     with torch.no_grad(), _watching(model, keep, softmaxes) as mode, warnings.catch_warnings():
         # It is run uncompiled only here.
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")

@@ -13,6 +13,7 @@ from torch.nn import functional
 from layerlab.attention.crossover import Crossover, Setting
 from layerlab.attention.inspection import measure
 from layerlab.attention.inspection.measure import Settings, inspect
+from layerlab.attention.inspection.text import verdict
 from layerlab.attention.mechanisms import mechanism
 from layerlab.attention.prediction import predict
 from layerlab.errors import UserError
@@ -92,6 +93,19 @@ def test_the_layer_that_hardly_matters_is_replaced() -> None:
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
     assert {words.split()[0] for _, words in told} == {"heads", "timing", "0:", "1:"}
+
+
+def test_as_many_are_chosen_as_stay_within_the_error_together() -> None:
+    torch.manual_seed(0)
+    made = of(nn.Sequential(*(Layer(1e-2) for _ in range(4))).eval())
+    settings = Settings(mechanisms=("linear",), max_error=1.0)
+    errors = [site["candidates"][0]["error"] for site in inspect(made, settings).to_dict()["sites"]]
+    limit = 1.5 * max(errors)
+    record = inspect(made, Settings(mechanisms=("linear",), max_error=limit)).to_dict()
+    assert [site["advice"]["standing"] for site in record["sites"]] == ["replace"] * 4
+    assert 1 < len(record["chosen"]) < 4 and record["chosen"] == record["ranking"][: len(record["chosen"])]
+    assert max(errors) < record["together"] <= limit < record["all_together"]
+    assert "each alone" in verdict(record)
 
 
 def test_errors_are_those_that_are_predicted() -> None:

@@ -15,7 +15,7 @@ from layerlab.attention.crossover import Crossover, Setting, crossover
 from layerlab.attention.inspection.heads import SiteHeads, measure_heads
 from layerlab.attention.inspection.ranking import Advice, Candidate, advise, ranked
 from layerlab.attention.mechanisms import Linformer, LowRank, Mechanism, Nystrom, mechanism
-from layerlab.attention.prediction import Prediction, predict
+from layerlab.attention.prediction import Prediction, Swap, predict
 from layerlab.attention.unseen import Unseen
 from layerlab.attention.watching import attention_calls
 from layerlab.errors import UserError
@@ -76,7 +76,9 @@ class AttentionInspection:
         candidates: what was tried, by site.
         advice: what to do, by site.
         order: positions of the sites, best replaced first.
-        together: predicted error if all that can be replaced is; None where nothing can.
+        chosen: sites to replace together, as many as stay within the error.
+        together: predicted error of these swaps together; None where there are none.
+        all_together: the same of all sites that can be replaced alone.
         crossovers: times, by setting and mechanism.
         unseen: attention that could not be watched.
         notes: remarks.
@@ -89,7 +91,9 @@ class AttentionInspection:
     candidates: tuple[tuple[Candidate, ...], ...]
     advice: tuple[Advice, ...]
     order: tuple[int, ...]
+    chosen: tuple[str, ...]
     together: float | None
+    all_together: float | None
     crossovers: tuple[Crossover, ...]
     unseen: tuple[Unseen, ...]
     notes: tuple[str, ...]
@@ -131,7 +135,9 @@ class AttentionInspection:
                 for site, candidates, advice in zip(self.heads, self.candidates, self.advice, strict=True)
             ],
             "ranking": [self.advice[position].site for position in self.order],
+            "chosen": list(self.chosen),
             "together": self.together,
+            "all_together": self.all_together,
             "crossovers": [{**found.to_dict(), "sentence": found.sentence()} for found in self.crossovers],
             "unseen": [asdict(unseen) for unseen in self.unseen],
             "notes": list(self.notes),
@@ -179,15 +185,23 @@ def inspect(subject: Subject, settings: Settings, progress: Progress | None = No
         advise(call.site, call.length, tried, settings.max_error)
         for call, tried in zip(calls, candidates, strict=True)
     ]
-    chosen = [(made.site, made.mechanism) for made in advice if made.standing == "replace" and made.mechanism]
+    order = ranked(advice, candidates)
+    alone = [
+        (advice[i].site, meant)
+        for i in order
+        if advice[i].standing == "replace" and (meant := advice[i].mechanism)
+    ]
+    chosen = _within(prediction, alone, settings.max_error)
     return AttentionInspection(
         subject,
         settings,
         tuple(heads),
         tuple(map(tuple, candidates)),
         tuple(advice),
-        tuple(ranked(advice, candidates)),
+        tuple(order),
+        tuple(site for site, _ in chosen),
         prediction.error(chosen) if prediction is not None and chosen else None,
+        prediction.error(alone) if prediction is not None and alone else None,
         tuple(times.values()),
         watched.unseen,
         tuple(notes + _more_notes(calls)),
@@ -346,6 +360,15 @@ def _candidates(
             )
         )
     return found
+
+
+def _within(prediction: Prediction | None, swaps: Sequence[Swap], most: float) -> list[Swap]:
+    """As many swaps, the best first, as together stay within the error."""
+    chosen: list[Swap] = []
+    for swap in swaps:
+        if prediction is not None and prediction.error([*chosen, swap]) <= most:
+            chosen.append(swap)
+    return chosen
 
 
 def _described(call: AttentionCall) -> dict[str, Any]:

@@ -90,7 +90,12 @@ def _key_figures(record: Record) -> list[KeyFigure]:
         )
     ]
     if record["together"] is not None:
-        found.append(KeyFigure(percent(record["together"]), "predicted error if all of them are"))
+        found.append(
+            KeyFigure(
+                _fixed(percent(record["together"])),
+                f"predicted error of {len(record['chosen'])} swaps together",
+            )
+        )
     pays = [c for c in record["crossovers"] if c["length"] is not None]
     if pays:
         soonest = min(pays, key=lambda c: c["length"])

@@ -102,12 +102,17 @@ def verdict(record: Record) -> str:
     limit = percent(record["max_error"])
     if good:
         which = "all layers" if len(good) == len(sites) else f"{len(good)} of {len(sites)} layers"
-        together = record["together"]
-        sum_up = ""
-        if together is not None and len(good) > 1:
-            above = f", above {limit}: swap some of them" if together > record["max_error"] else ""
-            sum_up = f"; all of them together change the output by {percent(together)}{above}"
-        return f"{which} can be replaced within {limit}{sum_up}"
+        if len(good) == 1:
+            return (
+                f"{which} can be replaced within {limit}: {good[0]['site']}, {good[0]['advice']['sentence']}"
+            )
+        chosen = len(record["chosen"])
+        if chosen == len(good):
+            return f"{which} can be replaced within {limit}, all together: predicted {percent(record['together'])}"
+        return (
+            f"{which} can be replaced within {limit}, each alone; {chosen} of them together change the output by "
+            f"{percent(record['together'])}, all by {percent(record['all_together'])}"
+        )
     first = sites[0]["advice"]
     words = first["sentence"].removeprefix("keep softmax: ")
     alone = len(sites) == 1
