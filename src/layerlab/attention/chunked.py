@@ -17,6 +17,12 @@ CAUSAL_CHUNK, CHUNK = 128, 1024
 _TOGETHER = 32
 
 
+def exporting() -> bool:
+    """Whether torch.export reads along, which is to find plain torch and no length as a constant."""
+    # torch.compile, before torch 2.14, takes is_exporting() for true.
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+
+
 def wide(x: Tensor) -> torch.dtype:
     """The dtype of sums that go on and on: float64, where the device has it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
@@ -81,8 +87,7 @@ def attend(
     Returns:
         ``(batch, heads, n, e)``, and s and z with k and v added, in `wide` numbers.
     """
-    # torch.compile, before torch 2.14, takes is_exporting() for true.
-    if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
+    if exporting():
         from layerlab.attention import exported
 
         return exported.attend(q, k, v, causal, s, z)

@@ -305,7 +305,7 @@ def _attend(
         kind, q, k = operators.KINDS[Identity], phi.queries(q), phi.keys(k)
     s, z = (None, None) if before is None else before
     fixed = weights is None or not weights.requires_grad
-    if not fixed or _transformed() or not kernels.serve(q, k, v, weights, s, z):
+    if not fixed or _transformed() or chunked.exporting() or not kernels.serve(q, k, v, weights, s, z):
         return operators.plain(q, k, v, weights, s, z, kind, causal)
     out, _, s, z = operators.linear_attention(q, k, v, weights, s, z, kind, causal)
     return out, s, z
