@@ -25,7 +25,7 @@ def ratios(parts: dict[str, Any]) -> list[Ratio]:
         for mode in MODES if part in parts else ():
             rows = parts[part]["modes"][mode]
             goal = FORWARD[mode] if part == "forward" else TRAINING
-            label = f"{mode}, {what}, n = {parts[part]['n']:,}"
+            label = f"{mode}, {what}, {parts[part]['n']:,} tokens"
             if WHOLE_SOFTMAX in rows:
                 found.append((f"{label}, against all keys", _times(rows[WHOLE_SOFTMAX]), goal))
                 label += ", against causal"
@@ -72,7 +72,7 @@ def table(parts: dict[str, Any]) -> str:
         row(work, f"linear: n^{LINEAR:g} at most", _power(grown), grown["exponent"] <= LINEAR)
     if "long" in parts:
         for form, entry in parts["long"]["forms"].items():
-            work = f"causal, forward, n = {entry['n']:,}, {_FORMS[form]}"
+            work = f"causal, forward, {entry['n']:,} tokens, {_FORMS[form]}"
             name, what = (
                 ("peak_bytes", "of the process")
                 if form == "pieces"

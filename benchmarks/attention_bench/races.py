@@ -20,35 +20,41 @@ Step = Callable[[], object]
 def forward(n: int, rounds: int, longest: float) -> dict[str, Any]:
     """Forward passes at one length; a causal one also against the softmax over all keys."""
     parts = inputs(n)
-    modes = {}
-    for mode in MODES:
-        attends = contestants.of_mode(mode)
-        if mode == "causal":
-            attends[WHOLE_SOFTMAX] = contestants.softmax
-        steps = {name: lambda attend=attend: attend(*parts) for name, attend in attends.items()}
-        with torch.no_grad():
-            modes[mode] = race(steps, rounds, longest)
+    with torch.no_grad():
+        modes = _both_modes(lambda attend: attend(*parts), rounds, longest)
+    for mode, rows in modes.items():
         work = {OURS: floors.forward(n), PLAIN: floors.forward(n), WHOLE_SOFTMAX: floors.softmax(n)}
-        work[SOFTMAX] = floors.softmax(n, mode == "causal")
-        _add_floors(modes[mode], work)
+        _add_floors(rows, {**work, SOFTMAX: floors.softmax(n, mode == "causal")})
     return {"n": n, "rounds": rounds, "modes": modes}
 
 
 def training(n: int, rounds: int, longest: float) -> dict[str, Any]:
     """Forward and backward: the gradients of q, k and v."""
-    parts = [x.requires_grad_(True) for x in inputs(n)]
-    upstream = inputs(n, seed=1)[0]
-    modes = {}
-    for mode in MODES:
-        steps = {
-            name: lambda attend=attend: torch.autograd.grad(attend(*parts), parts, upstream)
-            for name, attend in contestants.of_mode(mode).items()
+    parts, upstream = [x.requires_grad_(True) for x in inputs(n)], inputs(n, seed=1)[0]
+    modes = _both_modes(lambda attend: torch.autograd.grad(attend(*parts), parts, upstream), rounds, longest)
+    for mode, rows in modes.items():
+        work = {
+            OURS: floors.training(n),
+            PLAIN: floors.training(n),
+            WHOLE_SOFTMAX: floors.softmax_training(n),
         }
-        modes[mode] = race(steps, rounds, longest)
-        work = {OURS: floors.training(n), PLAIN: floors.training(n)}
-        work[SOFTMAX] = floors.softmax_training(n, mode == "causal")
-        _add_floors(modes[mode], work)
+        _add_floors(rows, {**work, SOFTMAX: floors.softmax_training(n, mode == "causal")})
     return {"n": n, "rounds": rounds, "modes": modes}
+
+
+def _both_modes(
+    step: Callable[[contestants.Attend], object], rounds: int, longest: float
+) -> dict[str, dict[str, Any]]:
+    """All contestants of both modes in turn; causal ones also against the softmax over all keys."""
+    attends = {
+        f"{mode}, {name}": attend for mode in MODES for name, attend in contestants.of_mode(mode).items()
+    }
+    timed = timing.in_turn(
+        {key: lambda attend=attend: step(attend) for key, attend in attends.items()}, rounds, longest
+    )
+    keys = {mode: {name: f"{mode}, {name}" for name in contestants.of_mode(mode)} for mode in MODES}
+    keys["causal"][WHOLE_SOFTMAX] = keys["bidirectional"][SOFTMAX]
+    return {mode: _rows(timed, names) for mode, names in keys.items()}
 
 
 def decode(lengths: Sequence[int], rounds: int, longest: float) -> dict[str, Any]:
@@ -143,17 +149,21 @@ def crossover(
 
 
 def race(steps: Mapping[str, Step], rounds: int, longest: float) -> dict[str, Any]:
-    """Each runner's seconds, in turn, and how many times faster ours is."""
-    timed = timing.in_turn(steps, rounds, longest)
-    seconds = timed["seconds"]
+    """Each runner's seconds, in turn, and how many times slower than ours it is."""
+    return _rows(timing.in_turn(steps, rounds, longest), {name: name for name in steps})
+
+
+def _rows(timed: dict[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """Of what `timing.in_turn` found, the runners of ``keys`` by their names there, of which one is ours."""
+    seconds = {name: timed["seconds"][key] for name, key in keys.items()}
     return {
         name: {
             "seconds": seconds[name],
-            "steps_per_block": timed["steps_per_block"][name],
+            "steps_per_block": timed["steps_per_block"][key],
             "median_seconds": statistics.median(seconds[name]),
             "times_slower_than_ours": timing.ratio(seconds[name], seconds[OURS]),
         }
-        for name in steps
+        for name, key in keys.items()
     }
 
 

@@ -192,8 +192,8 @@ def test_goals_are_held_against_the_faster_peer(bench: dict[str, ModuleType]) ->
     rows = {names.OURS: row(1e-4), names.SOFTMAX: row(3e-3), names.WHOLE_SOFTMAX: row(5e-3)}
     parts = {"forward": {"n": 9, "modes": dict.fromkeys(names.MODES, rows)}}
     found = {label: (times["ratio"], goal) for label, times, goal in goals.ratios(parts)}
-    assert found["causal, forward, n = 9, against all keys"] == (pytest.approx(50.0), 40.0)
-    assert found["causal, forward, n = 9, against causal"] == (pytest.approx(30.0), 40.0)
+    assert found["causal, forward, 9 tokens, against all keys"] == (pytest.approx(50.0), 40.0)
+    assert found["causal, forward, 9 tokens, against causal"] == (pytest.approx(30.0), 40.0)
 
 
 def test_a_smoke_run_writes_results_and_a_page(
