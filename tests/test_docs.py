@@ -141,6 +141,16 @@ def test_the_python_of_the_readme_runs() -> None:
         assert tuple(names["out"].shape) == (4, 2)
 
 
+def test_the_python_of_the_page_on_attention_runs() -> None:
+    page = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    blocks = [block for language, block in FENCE.findall(page) if language == "python"]
+    assert len(blocks) > 2
+    for block in blocks:
+        exec(compile(block, "attention.md", "exec"), names)
+    assert tuple(names["out"].shape) == (2, 100, 64)
+
+
 @pytest.mark.parametrize(
     "line",
     [
