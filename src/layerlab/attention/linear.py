@@ -97,14 +97,16 @@ class LinearState:
             )
         compute = _compute_dtype(q)
         with torch.autocast(q.device.type, enabled=False):
-            fq, fk = (
-                self.feature_map.queries(q.to(compute)),
-                self.feature_map.keys(k.to(compute)),
-            )
-            self.s += fk.transpose(-1, -2) * v.to(compute)
-            self.z += fk.squeeze(2)
-            grouped = fq.unflatten(1, (k.shape[1], -1))
-            return chunked.read(grouped, self.s, self.z).flatten(1, 2).to(q.dtype)
+            kind, x, key = _features(self.feature_map, q.to(compute), k.to(compute))
+            plain = torch.compiler.is_compiling() or not kernels.serve(x, key, self.s, self.z)
+            if plain or not (self.s.is_contiguous() and self.z.is_contiguous()):
+                fq, fk = operators.apply(kind, x, key)
+                self.s += fk.transpose(-1, -2) * v.to(compute)
+                self.z += fk.squeeze(2)
+                out = chunked.read(fq.unflatten(1, (k.shape[1], -1)), self.s, self.z).flatten(1, 2)
+            else:
+                out = operators.step(x, key, v.to(compute), self.s, self.z, kind)
+            return out.to(q.dtype)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
@@ -288,6 +290,14 @@ def linear_attention(
     return (out, LinearState(s, z, phi)) if return_state else out
 
 
+def _features(phi: FeatureMap, q: Tensor, k: Tensor) -> tuple[int, Tensor, Tensor]:
+    """A map that kernels apply, and what to apply it to: the features themselves where they do not know phi."""
+    kind = operators.KINDS.get(type(phi))
+    if kind is not None:
+        return kind, q, k
+    return operators.KINDS[Identity], phi.queries(q), phi.keys(k)
+
+
 def _attend(
     phi: FeatureMap,
     q: Tensor,
@@ -298,11 +308,9 @@ def _attend(
     before: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The output and the sums, by the kernels where they serve."""
-    kind = operators.KINDS.get(type(phi))
-    if kind is None:
-        if weights is not None:
-            k = k.masked_fill((weights == 0).unsqueeze(-1), 0.0)
-        kind, q, k = operators.KINDS[Identity], phi.queries(q), phi.keys(k)
+    if weights is not None and type(phi) not in operators.KINDS:
+        k = k.masked_fill((weights == 0).unsqueeze(-1), 0.0)
+    kind, q, k = _features(phi, q, k)
     s, z = (None, None) if before is None else before
     fixed = weights is None or not weights.requires_grad
     if not fixed or _transformed() or chunked.exporting() or not kernels.serve(q, k, v, weights, s, z):
