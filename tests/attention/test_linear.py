@@ -170,7 +170,8 @@ def test_pieces_with_a_state_are_the_whole(cuts: tuple[int, int]) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["elu", "random"])
+@pytest.mark.usefixtures("either_path")
+@pytest.mark.parametrize("name", ["elu", "relu", "random"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_steps_are_the_whole(name: str, dtype: torch.dtype) -> None:
     q, k, v, _ = (x.to(dtype) for x in draw(20, kv_heads=2))
@@ -187,6 +188,36 @@ def test_steps_are_the_whole(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(state.s, last.s, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(state.z, last.z, rtol=tolerance, atol=tolerance)
     assert state.s.nbytes == size
+
+
+@pytest.mark.usefixtures("either_path")
+def test_a_step_without_a_shared_feature_gives_zero() -> None:
+    state = LinearState.empty(1, 1, 2, feature_map="relu")
+    key, other = torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[-1.0, 1.0]]]])
+    assert state.step(other, key, key).tolist() == [[[[0.0, 0.0]]]]
+    assert state.step(key, other, other).tolist() == [[[[1.0, -1.0]]]]
+
+
+def test_a_backward_notices_that_its_state_has_been_stepped_on() -> None:
+    q, k, v, _ = draw(5)
+    _, state = linear_attention(q, k, v, causal=True, return_state=True)
+    out = linear_attention(q.requires_grad_(), k, v, causal=True, state=state)
+    state.step(q[:, :, :1], k[:, :, :1], v[:, :, :1])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_nan_stays_in_its_sequence(causal: bool) -> None:
+    """Blocks are used again for the next sequence; what the last one left behind its end must not count."""
+    q, k, v, grad = draw(70)
+    clean = with_gradients(lambda *x: linear_attention(*x, causal=causal), q, k, v, grad)
+    for x in (q, k, v, grad):
+        x[0] = torch.nan
+    found = with_gradients(lambda *x: linear_attention(*x, causal=causal), q, k, v, grad)
+    for got, expected in zip(found, clean, strict=True):
+        assert got[0].isnan().any()
+        assert torch.equal(got[1], expected[1])
 
 
 def test_a_state_is_not_changed_by_attention_and_loses_its_history() -> None:

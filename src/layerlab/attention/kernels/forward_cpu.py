@@ -254,6 +254,9 @@ def causal(
         b, h = pair // U(heads), pair % U(heads)
         k_start, v_start = b * U(k_at[0]) + h * U(k_at[1]), b * U(v_at[0]) + h * U(v_at[1])
         w_start = b * U(w_at[0]) + h * U(w_at[1])
+        # What is padding may hold the NaN of another sequence.
+        clear(part, U(0), deep * wide)
+        clear(part_z, U(0), deep)
         i, chunks = U(0), KEPT
         while i < n:
             if chunks == KEPT:
