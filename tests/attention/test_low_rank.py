@@ -130,6 +130,30 @@ def test_the_error_is_near_the_best_of_its_rank_in_any_block(n: int, m: int, blo
     assert (error >= best - 1e-12).all()
 
 
+@pytest.mark.parametrize("poison", [float("nan"), INF])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_what_stands_beyond_a_length_does_not_matter(poison: float, gradient: bool) -> None:
+    clean = inputs()
+    lengths = torch.tensor([7, 12])
+    dirty = [x.clone() for x in clean]
+    for x in dirty:
+        x[0, :, 7:] = poison
+    outs = [
+        randomized_attention(*(x.requires_grad_(gradient) for x in given), 3, lengths=lengths)
+        for given in (clean, dirty)
+    ]
+    torch.testing.assert_close(outs[0], outs[1], rtol=0, atol=0)
+
+
+def test_small_singular_values_survive_many_iterations_in_float32() -> None:
+    q, k, _ = inputs(n=60, m=60, d=2)
+    q = 0.1 * q
+    s = randomized_svd(q.float(), k.float(), 12, power_iterations=6).s
+    exact = torch.linalg.svdvals(reference.softmax_weights(q, k))[..., :12]
+    assert exact.min() < 1e-4
+    assert ((s - exact).abs() <= 2e-6 * exact[..., :1]).all()
+
+
 def test_power_iterations_and_oversampling_lower_the_error() -> None:
     q, k, _ = inputs(n=60, m=60, d=8)
     p = reference.softmax_weights(q, k)

@@ -104,9 +104,9 @@ def randomized_svd(
     """The leading singular triples of ``P = softmax(scale q k^T)``, from products with P and its transpose only.
 
     A random matrix Omega of ``rank + oversampling`` columns is multiplied: Y = (P P^T)^power_iterations P Omega, with
-    an orthonormalisation after each product; W = orth(Y); then the SVD of the small W^T P, cut to ``rank``. The error
-    is near the best possible, ``sigma_{rank+1}``, the nearer the more power iterations. P X is torch's fused softmax
-    with X in the place of the values; P^T X is summed over blocks of rows. P is never stored: the memory is
+    an orthonormalisation after each pair of products; W = orth(Y); then the SVD of the small W^T P, cut to ``rank``.
+    The error is near the best possible, ``sigma_{rank+1}``, the nearer the more power iterations. P X is torch's fused
+    softmax with X in the place of the values; P^T X is summed over blocks of rows. P is never stored: the memory is
     O((n + m)(d + rank)) and one block.
 
     It is a measurement, with O(n m (d + rank)) operations: it costs several times one exact attention and pays where
@@ -169,6 +169,10 @@ def randomized_svd(
                 q.new_zeros(batch, heads, rank, m),
             )
 
+        # A weight of 0 does not silence a NaN where nobody looks.
+        q = q if rows is None else q.masked_fill(~rows, 0.0)
+        k = k if seen is None else k.masked_fill(~seen.transpose(-1, -2), 0.0)
+
         def forward(x: Tensor) -> Tensor:
             return softmax_attention(q, k, x, mask=mask, lengths=lengths, scale=scale)
 
@@ -186,7 +190,7 @@ def randomized_svd(
         omega = torch.randn(batch, heads, m, width, generator=generator, dtype=q.dtype, device=q.device)
         w = _orthonormal(forward(omega))
         for _ in range(power_iterations):
-            w = _orthonormal(forward(_orthonormal(backward(w))))
+            w = _orthonormal(forward(backward(w)))
         # (W^T P)^T = P^T W: the left singular vectors of this tall matrix are the right ones of P.
         right, s, left = torch.linalg.svd(backward(w), full_matrices=False)
         u, vt = w @ left.transpose(-1, -2)[..., :rank], right[..., :rank].transpose(-1, -2)

@@ -230,7 +230,7 @@ class Nystrom(Mechanism):
 
     Args:
         landmarks: segments of the queries and of the keys.
-        pinv_iterations: None for the exact pseudo-inverse.
+        pinv_iterations: None for a regularised pseudo-inverse.
 
     >>> Nystrom(32)
     Nystrom(landmarks=32)

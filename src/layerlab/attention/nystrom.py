@@ -91,13 +91,12 @@ def nystrom_attention(
     if seen is not None:
         hidden = ~seen.transpose(-1, -2)
         k, v = k.masked_fill(hidden, 0.0), v.masked_fill(hidden, 0.0)
-    queries, filled_queries = _segment_means(q, None if rows is None else rows.transpose(-1, -2), landmarks)
+    # A query segment without tokens has the mean 0, which is a landmark like any other.
+    queries, _ = _segment_means(q, None if rows is None else rows.transpose(-1, -2), landmarks)
     keys, filled_keys = _segment_means(k, seen, landmarks)
     precise = chunked.wide(q)
     small = (queries.to(precise) * scale) @ keys.to(precise).transpose(-1, -2)
     small = small.softmax(-1) if filled_keys is None else softmax_where(small, filled_keys)
-    if filled_queries is not None:
-        small = small * filled_queries.transpose(-1, -2)
     gathered = softmax_attention(queries, k, v, mask=seen, scale=scale).to(precise)
     if pinv_iterations is not None:
         summaries = _iterated_pinv(small, pinv_iterations) @ gathered
