@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerlab.errors import UserError
-from layerlab.lab.report import charts
+from layerlab.lab.report import canvas, charts
 from layerlab.lab.report.scatter import scatter
 
 POINTS = [{"x": 0.5, "y": 0.01, "label": "first"}, {"x": 8.0, "y": 0.3, "label": "second"}]
@@ -22,6 +22,28 @@ def test_points_lines_and_words() -> None:
     assert "linear: 2 points, speed from 0.5 to 8, error from 0.01 to 0.3." in figure.alt
     assert "nystrom: 1 point," in figure.alt and "Line: allowed." in figure.alt
     assert "second, linear: speed 8, error 0.3" in figure.svg and figure.narrow is not None
+
+
+def test_a_long_key_stays_within_the_drawing() -> None:
+    words = [
+        "linear",
+        "linear-relu",
+        "linear-random",
+        "hedgehog",
+        "nystrom",
+        "linformer",
+        "as fast as softmax",
+    ]
+    keys: list[canvas.Key] = [(word, {}) for word in [*words, "error allowed, 2 %"]]
+    columns = canvas._key_columns(canvas.WIDE, keys)
+    # As matplotlib spreads them: the first columns take one more.
+    lines, longer = divmod(len(keys), columns)
+    widths, start = 0.0, 0
+    for column in range(columns):
+        stop = start + lines + (column < longer)
+        widths += max(canvas._SAMPLE + canvas._WORD * len(word) for word, _ in keys[start:stop])
+        start = stop
+    assert start == len(keys) and widths <= canvas.WIDE and columns > 1
 
 
 @pytest.mark.parametrize(

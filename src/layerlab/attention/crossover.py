@@ -25,6 +25,9 @@ _MOST_NUMBERS = 1 << 26
 # A length is measured until this share of the time is spent on it; a short one no longer than so many seconds.
 _SHARE, _ENOUGH, _MANY = 0.08, 0.15, 30
 
+# Short sequences take little time, and less to disturb: no mechanism has won before this length.
+_CLEAR = 256
+
 # Fewer runs would take a disturbance for the time.
 _FEWEST = 3
 
@@ -201,12 +204,11 @@ def crossover(
         # A length costs at most four times its half, and is run once more than it must.
         if found and n > maximum_of_own and left < (_FEWEST + 1) * (4 * found[-1][1] + 2 * found[-1][2]):
             break
-        started = time.perf_counter()
-        times = _least(attention, setting, n, backward, seconds * _SHARE)
-        found.append((n, *times))
-        left -= time.perf_counter() - started if n > SHORTEST else 0.0
-        wins = wins + 1 if times[0] > 1.3 * times[1] else 0
-        if wins >= 2 and n >= maximum_of_own:
+        slow, fast, spent = _least(attention, setting, n, backward, seconds * _SHARE)
+        found.append((n, slow, fast))
+        left -= spent
+        wins = wins + 1 if slow > 1.3 * fast else 0
+        if wins >= 2 and n >= max(_CLEAR, maximum_of_own):
             break
     _again(found, given, setting, backward, seconds * _SHARE, left)
     measured, softmax, other = zip(*found, strict=True)
@@ -226,8 +228,8 @@ def _made(given: str | Callable[[int], Mechanism], setting: Setting, length: int
 
 def _least(
     attention: Mechanism, setting: Setting, length: int, backward: bool, seconds: float
-) -> tuple[float, float]:
-    """The least time of softmax and of the mechanism, run in turns."""
+) -> tuple[float, float, float]:
+    """The least time of softmax and of the mechanism, run in turns, and the time that took but for what is compiled."""
     q, k, v = setting.drawn(length, gradients=backward)
 
     def softmax() -> Tensor:
@@ -252,7 +254,7 @@ def _least(
             spent = time.perf_counter() - started
             if turn >= _FEWEST and spent > (min(seconds, _ENOUGH) if turn >= _MANY else seconds):
                 break
-    return least[0], least[1]
+    return least[0], least[1], spent + sum(least)
 
 
 def _again(
@@ -271,8 +273,8 @@ def _again(
         if time.perf_counter() > until:
             return
         n, softmax, other = found[i]
-        times = _least(_made(given, setting, n), setting, n, backward, share)
-        found[i] = (n, min(softmax, times[0]), min(other, times[1]))
+        again = _least(_made(given, setting, n), setting, n, backward, share)
+        found[i] = (n, min(softmax, again[0]), min(other, again[1]))
 
 
 def _timed(function: Callable[[], Tensor], weight: Tensor, inputs: Sequence[Tensor]) -> float:

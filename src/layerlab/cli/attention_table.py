@@ -54,7 +54,7 @@ def print_attention(record: Record) -> None:
     )
     for found in record["unseen"]:
         console.print(Text(f"  {text.unseen(found)}"))
-    for note in record["notes"]:
+    for note in [*record["notes"], *filter(None, [text.busy(record)])]:
         console.print(Text(f"  note: {note}"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -80,6 +81,7 @@ class AttentionInspection:
         together: predicted error of these swaps together; None where there are none.
         all_together: the same of all sites that can be replaced alone.
         crossovers: times, by setting and mechanism.
+        load: processes that wanted to run when the times were taken, over the cores; None where not known.
         unseen: attention that could not be watched.
         notes: remarks.
         seconds: it took so long.
@@ -95,6 +97,7 @@ class AttentionInspection:
     together: float | None
     all_together: float | None
     crossovers: tuple[Crossover, ...]
+    load: float | None
     unseen: tuple[Unseen, ...]
     notes: tuple[str, ...]
     seconds: float
@@ -122,6 +125,7 @@ class AttentionInspection:
             "max_error": self.settings.max_error,
             "backward": self.settings.backward,
             "threads": torch.get_num_threads(),
+            "load": self.load,
             "sites": [
                 {
                     **_described(site.call),
@@ -203,6 +207,7 @@ def inspect(subject: Subject, settings: Settings, progress: Progress | None = No
         prediction.error(chosen) if prediction is not None and chosen else None,
         prediction.error(alone) if prediction is not None and alone else None,
         tuple(times.values()),
+        _load(),
         watched.unseen,
         tuple(notes + _more_notes(calls)),
         time.monotonic() - began,
@@ -394,6 +399,11 @@ def _described(call: AttentionCall) -> dict[str, Any]:
         "mask": mask,
         "dropout": call.dropout,
     }
+
+
+def _load() -> float | None:
+    cores = os.cpu_count()
+    return os.getloadavg()[0] / cores if hasattr(os, "getloadavg") and cores else None
 
 
 def _more_notes(calls: Sequence[AttentionCall]) -> list[str]:

@@ -84,20 +84,14 @@ def _notes(record: Record) -> list[str]:
 def _key_figures(record: Record) -> list[KeyFigure]:
     sites = record["sites"]
     good = sum(site["advice"]["standing"] == "replace" for site in sites)
-    found = [
-        KeyFigure(
-            f"{good} of {len(sites)}", f"layers: faster, and within {_fixed(percent(record['max_error']))}"
-        )
-    ]
-    if record["together"] is not None:
-        found.append(
-            KeyFigure(
-                _fixed(percent(record["together"])),
-                f"predicted error of {len(record['chosen'])} swaps together",
-            )
-        )
+    limit = _fixed(percent(record["max_error"]))
+    found = [KeyFigure(f"{good} of {len(sites)}", f"layers can be replaced: faster, and within {limit}")]
     pays = [c for c in record["crossovers"] if c["length"] is not None]
-    if pays:
+    if record["together"] is not None:
+        count = len(record["chosen"])
+        words = f"of {count} swaps together" if count > 1 else "of that swap"
+        found.append(KeyFigure(_fixed(percent(record["together"])), f"predicted error {words}"))
+    elif pays:
         soonest = min(pays, key=lambda c: c["length"])
         found.append(
             KeyFigure(f"{rounded(soonest['length']):,}", "tokens, from which it pays", soonest["mechanism"])
@@ -105,18 +99,12 @@ def _key_figures(record: Record) -> list[KeyFigure]:
     ranks = [(rank, site) for site in sites if (rank := text.mean(site, "rank")) is not None]
     if ranks:
         rank, site = min(ranks, key=lambda pair: pair[0])
-        found.append(
-            KeyFigure(
-                f"{rank:.0f} of {min(site['queries'], site['keys'])}",
-                "least mean rank of a layer",
-                site["site"],
-            )
-        )
+        size = min(site["queries"], site["keys"])
+        found.append(KeyFigure(f"{rank:.0f} of {size}", "least mean rank of a layer", site["site"]))
     shares = [share for site in sites if (share := text.mean(site, "entropy_share")) is not None]
     if shares:
-        found.append(
-            KeyFigure(f"{sum(shares) / len(shares):.2f}", "mean entropy, of the possible", "1 is uniform")
-        )
+        mean = sum(shares) / len(shares)
+        found.append(KeyFigure(f"{mean:.2f}", "mean entropy, of the possible", "1 is uniform"))
     return found
 
 
@@ -236,6 +224,8 @@ def _speed(record: Record) -> list[Block]:
             )
         )
         blocks.append(Bullets([_told(entry) for entry in found]))
+    if blocks and (warning := text.busy(record)) is not None:
+        blocks.append(Callout("note", _sentence(warning)))
     return blocks
 
 

@@ -10,6 +10,9 @@ from layerlab.attention.inspection.ranking import percent
 
 Record = Mapping[str, Any]
 
+# Above this share of the cores other processes are likely to have taken turns with ours.
+_BUSY = 1.5
+
 STANDINGS = {
     "replace": "replace",
     "too short": "keep: too short",
@@ -140,6 +143,18 @@ def setting(found: Record) -> str:
         f"{made['heads']} heads of {made['head_size']}{groups}, batch {made['batch']}{causal}, {made['dtype']}, {way}, "
         f"{threads}"
     )
+
+
+def busy(record: Record) -> str | None:
+    """That other work went on while times were taken; None where none did.
+
+    >>> busy({"load": 3.04}), busy({"load": 0.8})
+    ('this machine was busy (load 3.0 a core): times, and from where a swap pays, are uncertain', None)
+    """
+    load = record["load"]
+    if load is None or load < _BUSY:
+        return None
+    return f"this machine was busy (load {load:.1f} a core): times, and from where a swap pays, are uncertain"
 
 
 def by_setting(record: Record) -> Iterator[tuple[str, list[Record]]]:

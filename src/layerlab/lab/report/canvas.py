@@ -7,6 +7,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from layerlab.errors import UserError
@@ -278,11 +279,12 @@ def _clean(text: str) -> str:
 
 def _key_columns(width: float, keys: Sequence[Key]) -> int:
     for columns in range(len(keys), 1, -1):
-        # The entries run down the columns; each column is as wide as its widest.
-        lines = math.ceil(len(keys) / columns)
+        # The entries run down the columns, the first of which may be longer; each is as wide as its widest.
+        lines, longer = divmod(len(keys), columns)
+        starts = [column * lines + min(column, longer) for column in range(columns + 1)]
         widths = [
-            max(_SAMPLE + _WORD * len(clean_label(word)) for word, _ in keys[start : start + lines])
-            for start in range(0, len(keys), lines)
+            max(_SAMPLE + _WORD * len(clean_label(word)) for word, _ in keys[start:stop])
+            for start, stop in pairwise(starts)
         ]
         if sum(widths) <= width:
             return columns
