@@ -268,3 +268,10 @@ def test_it_compiles_into_one_graph(w: int) -> None:
     compiled = torch.compile(relative_attention, backend="eager", fullgraph=True)
     for call in ({"pads": 1}, {"pads": (0, 2), "lengths": lengths}):
         torch.testing.assert_close(compiled(q, k, v, p, **call), relative_attention(q, k, v, p, **call))
+
+
+def test_no_step_of_a_row_that_sees_nothing_is_nan() -> None:
+    q, k, v, p = inputs()
+    with torch.autograd.set_detect_anomaly(True):
+        relative_attention(q, k, v, torch.full_like(p, -INF)).sum().backward()
+    assert not q.grad.any()
