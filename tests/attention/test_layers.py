@@ -141,6 +141,13 @@ def test_self_attention_equals_torch_causal_and_not(training: bool, need_weights
     assert torch.equal(layer(x, x, x, is_causal=True)[0], layer(x, x, x, attn_mask=hidden, is_causal=True)[0])
 
 
+@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
+def test_a_mask_that_is_said_to_be_causal_is_not_read(mechanism: str) -> None:
+    layer, x = ours(mechanism), random(BATCH, N, EMBED)
+    expected = layer(x, x, x, is_causal=True)[0]
+    assert torch.equal(layer(x, x, x, attn_mask=random(N, N), is_causal=True)[0], expected)
+
+
 def test_the_default_of_need_weights_is_torchs_with_softmax_and_off_without() -> None:
     x = random(BATCH, N, EMBED)
     assert ours()(x, x, x)[1] is not None

@@ -19,7 +19,7 @@ _TOGETHER = 32
 
 def exporting() -> bool:
     """Whether torch.export reads along, which is to find plain torch and no length as a constant."""
-    # torch.compile, before torch 2.14, takes is_exporting() for true.
+    # torch.compile is reported to take is_exporting() for true in some versions (2.13 does not).
     return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 

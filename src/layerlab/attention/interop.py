@@ -123,13 +123,13 @@ class KeysAlone:
 
         Returns:
             For bidirectional attention the keys that are no padding, ``(batch, 1, 1, m)``; for causal attention the
-            same with one dimension more in front, which says so, or None for all keys; for anything else, and for a
-            single query, what transformers makes for scaled_dot_product_attention, ``(batch, 1, n, m)``.
+            same with one dimension more in front, which says so, or None for all keys; for anything else (queries
+            after a cache, too) what transformers makes for scaled_dot_product_attention, ``(batch, 1, n, m)``.
         """
         queries = len(given["cache_position"]) if q_length is None else q_length
         offset = given["cache_position"][0] if q_length is None else given.get("q_offset", 0)
         causal = mask_function is self.causal
-        plain = (causal or mask_function is self.bidirectional) and queries > 1
+        plain = causal or mask_function is self.bidirectional
         plain = plain and (attention_mask is None or attention_mask.shape[-1] == kv_length)
         # Causal among as many keys as queries, from the first on.
         if not plain or (causal and (queries != kv_length or int(offset) != 0)):
