@@ -162,11 +162,11 @@ def test_a_sequence_of_some_length_is_as_if_alone(content: bool) -> None:
     for x in (q, k, v):
         x[0, :, 4:] = float("nan")
     if content:
-        out = relative_attention(q, k, v, p, pads=(1, 2), lengths=lengths)
-        alone = relative_attention(q[:1, :, :4], k[:1, :, :4], v[:1, :, :4], p, pads=(1, 2))
+        out = relative_attention(q, k, v, p, pads=(2, 1), lengths=lengths)
+        alone = relative_attention(q[:1, :, :4], k[:1, :, :4], v[:1, :, :4], p, pads=(2, 1))
     else:
-        out = relative_attention(None, None, v, p, pads=(1, 2), lengths=lengths)
-        alone = relative_attention(None, None, v[:1, :, :4], p, pads=(1, 2))
+        out = relative_attention(None, None, v, p, pads=(2, 1), lengths=lengths)
+        alone = relative_attention(None, None, v[:1, :, :4], p, pads=(2, 1))
     torch.testing.assert_close(out[:1, :, :4], alone, rtol=1e-14, atol=1e-15)
     assert (out[0, :, 4:] == 0).all()
     assert (out[2] == 0).all()
