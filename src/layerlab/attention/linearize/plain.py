@@ -178,12 +178,19 @@ class _Exchange(TorchFunctionMode):
             functional.linear(x, w, b).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
             for x, w, b in zip(sequences, weights, biases, strict=True)
         )
-        mask, padding = given.get("attn_mask"), given.get("key_padding_mask")
+        mask, padding, causal = (
+            given.get("attn_mask"),
+            given.get("key_padding_mask"),
+            given.get("is_causal", False),
+        )
+        if causal and not given.get("need_weights", True):
+            # A hint that the mask is the causal one: torch does not read it then.
+            mask = None
         if mask is not None:
             # Of three dimensions it has one for each sample and head.
             mask = _numbers(mask, q.dtype)
             mask = mask[None, None] if mask.dim() == 2 else mask.unflatten(0, (-1, num_heads))
-        key_weights, causal = _plain(mask, given.get("is_causal", False), q.shape[2], k.shape[2])
+        key_weights, causal = _plain(mask, mask is None and causal, q.shape[2], k.shape[2])
         if padding is not None:
             seen = _numbers(padding, q.dtype).exp()
             seen = seen[None, None] if seen.dim() == 1 else seen[:, None]
@@ -210,7 +217,7 @@ def _plain(mask: Tensor | None, causal: bool, n: int, m: int) -> tuple[Tensor | 
         raise ValueError(f"linear attention is causal for as many queries as keys, not {n} and {m}")
     if mask is None:
         return None, causal
-    weights = mask.double() if mask.dtype == torch.bool else mask.double().exp()
+    weights = mask if mask.dtype == torch.bool else mask.exp()
     if weights.shape[-2] == 1 or bool((weights == weights[..., :1, :]).all()):
         return weights[..., 0, :], causal
     # The last query of a causal mask sees every key that is not padding.
