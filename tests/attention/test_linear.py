@@ -363,3 +363,12 @@ def test_a_step_takes_one_token_of_the_states_shape() -> None:
         state.step(two, two, two)
     with pytest.raises(UserError, match="expected a state of"):
         state.step(one.expand(3, 2, 1, 4), one.expand(3, 2, 1, 4), one.expand(3, 2, 1, 4))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_tensors_without_numbers_have_shapes(causal: bool) -> None:
+    q, k, v = (torch.empty(2, 4, 9, 8, device="meta", requires_grad=True) for _ in range(3))
+    out = linear_attention(q, k, v, causal=causal)
+    assert out.shape == q.shape
+    out.sum().backward()
+    assert k.grad is not None and k.grad.shape == k.shape

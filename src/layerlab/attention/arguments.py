@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
@@ -184,3 +185,14 @@ def softmax_where(scores: Tensor, seen: Tensor) -> Tensor:
     """Softmax over the last dimension where ``seen``; 0 with gradient 0 elsewhere, and in rows that see nothing."""
     some = seen.any(-1, keepdim=True)
     return scores.masked_fill(~seen, -torch.inf).masked_fill(~some, 0.0).softmax(-1).masked_fill(~some, 0.0)
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Inside, products keep the dtypes that they are given; a device without autocast (meta) needs nothing for it.
+
+    >>> with without_autocast(torch.ones(1, device="meta")):
+    ...     pass
+    """
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from layerlab.attention import chunked
-from layerlab.attention.arguments import check, check_causal, check_dropout, check_lengths
+from layerlab.attention.arguments import check, check_causal, check_dropout, check_lengths, without_autocast
 from layerlab.attention.features import FeatureMap, Identity
 from layerlab.attention.features import feature_map as map_of
 from layerlab.attention.kernels import operators
@@ -96,7 +96,7 @@ class LinearState:
                 " linear_attention(..., causal=True, state=...)"
             )
         compute = _compute_dtype(q)
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q):
             kind, x, key = _features(self.feature_map, q.to(compute), k.to(compute))
             plain = torch.compiler.is_compiling() or not kernels.serve(x, key, self.s, self.z)
             if plain or not (self.s.is_contiguous() and self.z.is_contiguous()):
@@ -265,7 +265,7 @@ def linear_attention(
         )
     compute = _compute_dtype(q)
     weights = _key_weights(mask, lengths, q, k, compute)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q):
         x, keys, values = q.to(compute), k.to(compute), v.to(compute)
         if dropout:
             values = values * torch.nn.functional.dropout(values.new_ones(*v.shape[:3], 1), dropout)
