@@ -14,7 +14,7 @@ from layerlab.attention import chunked
 from layerlab.attention.arguments import check, check_causal, check_dropout, check_lengths, without_autocast
 from layerlab.attention.features import FeatureMap, Identity
 from layerlab.attention.features import feature_map as map_of
-from layerlab.attention.kernels import operators
+from layerlab.attention.kernels import decoding, operators
 from layerlab.errors import UserError
 from layerlab.lab import kernels, private
 
@@ -105,7 +105,7 @@ class LinearState:
                 self.z += fk.squeeze(2)
                 out = chunked.read(fq.unflatten(1, (k.shape[1], -1)), self.s, self.z).flatten(1, 2)
             else:
-                out = operators.step(x, key, v.to(compute), self.s, self.z, kind)
+                out = decoding.step(x, key, v.to(compute), self.s, self.z, kind)
             return out.to(q.dtype)
 
 
@@ -209,7 +209,13 @@ def linear_attention(
     Sums over keys are formed once (bidirectional) or chunk by chunk (causal). A row whose denominator is negligible
     (below 2^-100 in float32, 2^-900 in float64), because it sees no key or, with "relu", shares no feature with one,
     is 0 and has gradient 0. float16 and bfloat16 are computed in float32. Infinities give NaN in the rows that see
-    them, as in softmax attention.
+    them, as in softmax attention; causal, in up to three rows before, too.
+
+    On a CPU float32 and float64 take kernels that read q, k, v and write the output once. For 8 heads of 64 and n =
+    16,384 in float32 they take 45 ms of one core's time (causal 66), where products at the 97 GFLOP/s that blocks reach
+    would take 22 (33) and one pass over the memory 10. In one run on two busy cores that was 187 (67) times as fast as
+    torch's fused softmax, and 145 (38) times with the backward at n = 8,192. `LinearState` says how to go on to
+    sequences that do not fit into memory.
 
     Reference: Katharopoulos, Vyas, Pappas and Fleuret, Transformers are RNNs, ICML 2020.
 

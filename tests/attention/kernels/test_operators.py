@@ -131,6 +131,25 @@ def test_bits_do_not_depend_on_threads(causal: bool) -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
+def test_what_is_kept_for_the_backward_grows_as_n(causal: bool) -> None:
+    kept: dict[int, int] = {}
+    for n in (1000, 2000, 4000):
+        q, k, v = (draw(1, 2, n, 16, seed=i, dtype=torch.float32).requires_grad_() for i in range(3))
+        seen: dict[int, int] = {}
+
+        def note(x: Tensor, seen: dict[int, int] = seen) -> Tensor:
+            seen[x.data_ptr()] = x.nbytes
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            linear_attention(q, k, v, causal=causal)
+        kept[n] = sum(seen.values())
+    # q, k, v, the output and the denominators, and (where all keys are seen) the sums.
+    sums = 0 if causal else 2 * 17 * 16 * 8
+    assert kept == {n: 2 * n * (4 * 16 + 1) * 4 + sums for n in kept}
+
+
+@pytest.mark.parametrize("causal", [False, True])
 def test_memory_layouts(causal: bool) -> None:
     """Heads that lie side by side, expanded batches, a head size that is not the innermost dimension."""
     base = draw(2, 70, 4, 6, seed=0)
