@@ -21,6 +21,7 @@ GIVEN = Path(__file__).parent / "given.py"
 def faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linear attention pays at every length; maps are fitted in a moment."""
     monkeypatch.setattr(Clock, "speed", lambda self, name, call: Speed(name, 2.0, 4, 64))
+    monkeypatch.setattr(linearization, "load_a_core", lambda: None)
     fit = functools.partial(linearization.fit_hedgehog, steps=60)
     monkeypatch.setattr(linearization, "fit_hedgehog", fit)
 

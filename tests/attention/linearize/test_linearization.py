@@ -122,6 +122,14 @@ def test_where_it_is_not_faster_it_is_refused(made: Made, monkeypatch: pytest.Mo
     assert found.refused is not None and "nor up to 1,024" in found.refused
 
 
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, made: Made) -> None:
+    monkeypatch.setattr(Clock, "speed", lambda self, name, call: Speed(name, 0.5, None, 64))
+    for load, told in ((3.0, True), (0.1, False), (None, False)):
+        monkeypatch.setattr(linearization, "load_a_core", lambda load=load: load)
+        notes = made(mechanisms=("linear",)).notes
+        assert any("this machine was busy (load 3.0 a core)" in note for note in notes) == told
+
+
 def test_the_real_clock_says_so_of_a_short_sequence(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layerlab.attention.linearize.candidates._SECONDS", 0.2)
     found = made(mechanisms=("linear",), shapes=("2,4,12",))

@@ -207,7 +207,7 @@ def inspect(subject: Subject, settings: Settings, progress: Progress | None = No
         prediction.error(chosen) if prediction is not None and chosen else None,
         prediction.error(alone) if prediction is not None and alone else None,
         tuple(times.values()),
-        _load(),
+        load_a_core(),
         watched.unseen,
         tuple(notes + _more_notes(calls)),
         time.monotonic() - began,
@@ -401,7 +401,8 @@ def _described(call: AttentionCall) -> dict[str, Any]:
     }
 
 
-def _load() -> float | None:
+def load_a_core() -> float | None:
+    """Processes that wanted a core in the last minute, over the cores; None where the system does not tell."""
     cores = os.cpu_count()
     return os.getloadavg()[0] / cores if hasattr(os, "getloadavg") and cores else None
 

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from layerlab.attention.calls import AttentionCall
+from layerlab.attention.inspection import text
+from layerlab.attention.inspection.measure import load_a_core
 from layerlab.attention.linearize import plain
 from layerlab.attention.linearize.candidates import MAPS, Clock, Speed, checked, made, obstacle, sizes
 from layerlab.attention.linearize.choice import Step, choose
@@ -201,6 +203,8 @@ def linearize(subject: Subject, settings: Settings, progress: Tell | None = None
         raise UserError(f"expected a largest error between 0 and 1, got {settings.max_error:g}")
     tell = progress or (lambda share, words: None)
     model, notes = subject.model, list(subject.notes)
+    # Before this work adds to it.
+    busy = text.busy({"load": load_a_core()})
     tell(0.0, "watching")
     part, held, why = parts(model, subject.inputs, settings.path(), settings.seed)
     if why is not None:
@@ -241,6 +245,8 @@ def linearize(subject: Subject, settings: Settings, progress: Tell | None = None
                 site.chosen = any(step.swap[0] == site.call.site for step in steps)
                 if not site.chosen and site.why_not is None:
                     site.why_not = "with it the error of the output is too large"
+    if busy is not None:
+        notes.append(busy)
     if any(call.dropout for call in part.watched.calls):
         notes.append("dropout of attention weights is left out")
     way = None if prediction is None else prediction.way
