@@ -215,6 +215,24 @@ def test_grouped_heads() -> None:
     assert call.heads == 6 and call.k.shape[1] == 3 and call.causal
 
 
+def test_heads_that_do_not_divide_are_told() -> None:
+    q, k = torch.randn(2, 6, 5, 4), torch.randn(2, 4, 5, 4)
+    with pytest.raises(UserError, match=r"called with inputs of shape .*, raised RuntimeError"):
+        attention_calls(Functional(enable_gqa=True), (q, k, k))
+    with pytest.raises(UserError, match="raised AssertionError: embed_dim 8 not divisible by num_heads 3"):
+        attention_calls(Divided(), torch.randn(5, 2, 8))
+
+
+class Divided(nn.Module):
+    """Heads of no whole size."""
+
+    def forward(self, x: Tensor) -> Any:
+        weight = torch.ones(24, 8)
+        return functional.multi_head_attention_forward(
+            x, x, x, 8, 3, weight, None, None, None, False, 0.0, weight[:8], None
+        )
+
+
 def test_a_causal_rectangle_is_a_mask() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(1, 1, 3, 4), torch.randn(1, 1, 5, 4)

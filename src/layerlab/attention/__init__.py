@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from layerlab.attention.projection import projected_attention, projections
     from layerlab.attention.relative import relative_attention
     from layerlab.attention.softmax import softmax_attention
+    from layerlab.attention.watching import attention_calls, replacing
 
 _HOMES = {
     "FeatureMap": "features",
@@ -37,6 +38,7 @@ _HOMES = {
     "Mechanism": "mechanisms",
     "MultiheadAttention": "layers",
     "RelativeAttention": "convolution",
+    "attention_calls": "watching",
     "feature_map": "features",
     "linear_attention": "linear",
     "mechanism": "mechanisms",
@@ -47,6 +49,7 @@ _HOMES = {
     "randomized_svd": "low_rank",
     "register_attention": "interop",
     "relative_attention": "relative",
+    "replacing": "watching",
     "softmax_attention": "softmax",
     "svd_attention": "low_rank",
 }
@@ -57,6 +60,7 @@ __all__ = [
     "Mechanism",
     "MultiheadAttention",
     "RelativeAttention",
+    "attention_calls",
     "feature_map",
     "linear_attention",
     "mechanism",
@@ -67,6 +71,7 @@ __all__ = [
     "randomized_svd",
     "register_attention",
     "relative_attention",
+    "replacing",
     "softmax_attention",
     "svd_attention",
 ]

@@ -65,6 +65,32 @@ class AttentionCall:
         return self.k.shape[2]
 
 
+def mask_rows(
+    mask: Tensor | None, causal: bool, start: int, stop: int, m: int, device: torch.device
+) -> Tensor | None:
+    """The mask of the queries from ``start`` to ``stop``, the causal one in it.
+
+    Args:
+        mask: of all queries, or of one row for all; None.
+        causal: query i sees the keys j <= i.
+        start: the first query.
+        stop: the one after the last.
+        m: keys.
+        device: of the queries.
+
+    >>> mask_rows(None, True, 1, 2, 3, torch.device("cpu"))
+    tensor([[[[ True,  True, False]]]])
+    """
+    if mask is not None and mask.shape[-2] > 1:
+        mask = mask[..., start:stop, :]
+    if not causal:
+        return mask
+    earlier = torch.arange(m, device=device) <= torch.arange(start, stop, device=device)[:, None]
+    if mask is None:
+        return earlier[None, None]
+    return mask & earlier if mask.dtype == torch.bool else mask.masked_fill(~earlier, -math.inf)
+
+
 def plain_mask(
     mask: Tensor | None, causal: bool, n: int, m: int, device: torch.device | None = None
 ) -> tuple[Tensor | None, bool]:

@@ -17,7 +17,7 @@ import torch
 import torch.autograd.forward_ad as dual
 from torch import Tensor, nn
 
-from layerlab.attention.calls import AttentionCall
+from layerlab.attention.calls import AttentionCall, mask_rows
 from layerlab.attention.mechanisms import Mechanism
 from layerlab.attention.reference import apply, softmax_weights
 from layerlab.attention.watching import attention_calls, replacing
@@ -195,24 +195,13 @@ def explicit(call: AttentionCall) -> Tensor:
     for start in range(0, n, rows):
         stop = min(n, start + rows)
         weights = softmax_weights(
-            call.q[:, :, start:stop], call.k, mask=_mask_rows(call, start, stop), scale=call.scale
+            call.q[:, :, start:stop],
+            call.k,
+            mask=mask_rows(call.mask, call.causal, start, stop, m, call.q.device),
+            scale=call.scale,
         )
         blocks.append(apply(weights, call.v))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
-
-
-def _mask_rows(call: AttentionCall, start: int, stop: int) -> Tensor | None:
-    """The mask of some queries, the causal one in it."""
-    mask = call.mask
-    if mask is not None and mask.shape[-2] > 1:
-        mask = mask[..., start:stop, :]
-    if not call.causal:
-        return mask
-    keys = torch.arange(call.k.shape[2], device=call.q.device)
-    earlier = keys <= torch.arange(start, stop, device=call.q.device)[:, None]
-    if mask is None:
-        return earlier[None, None]
-    return mask & earlier if mask.dtype == torch.bool else mask.masked_fill(~earlier, -math.inf)
 
 
 def chosen_output(result: Any, choice: Path | None) -> Path:

@@ -44,7 +44,7 @@ def print_attention(record: Record) -> None:
     )
     dim(
         "error: of the model's output, predicted to first order, of this swap alone. speed: softmax's time over that of"
-        " the swap, attention alone, at the model's length."
+        " the swap, attention alone, at the model's length. Nothing is fitted here: layerlab model linearize does that."
     )
     for words, found in text.by_setting(record):
         print_table(f"on this machine: {words}", *_times(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from layerlab.attention import measures
-from layerlab.attention.calls import AttentionCall
+from layerlab.attention.calls import AttentionCall, mask_rows
 from layerlab.attention.reference import allowed, softmax_weights
 
 # Of longer sequences the singular values are not computed.
@@ -196,10 +196,13 @@ def _quick(site: SiteHeads, heads: range, q: Tensor, k: Tensor, mask: Tensor | N
     sums = {name: torch.zeros(len(heads), dtype=torch.float64) for name in QUICK}
     rows_with_keys = torch.zeros(len(heads), dtype=torch.float64)
     rows_with_choice = torch.zeros(len(heads), dtype=torch.float64)
-    for start, own in _rows(q, k, mask, site.call.causal):
-        rows = q[:, :, start : start + own.shape[2]]
+    step = max(1, _BLOCK // (len(heads) * m))
+    for start in range(0, n, step):
+        stop = min(n, start + step)
+        rows, own = q[:, :, start:stop], mask_rows(mask, site.call.causal, start, stop, m, q.device)
         p = softmax_weights(rows, k, mask=own, scale=site.call.scale)[0]
-        seen = allowed(rows, k, own)[0]
+        # One row for all queries where nothing differs between them.
+        seen = allowed(rows, k, own)[0].expand(-1, rows.shape[2], -1)
         count = seen.sum(-1)
         weight = (count > 0).sum(-1).double().expand(len(heads))
         rows_with_keys += weight
@@ -221,21 +224,6 @@ def _quick(site: SiteHeads, heads: range, q: Tensor, k: Tensor, mask: Tensor | N
         share = total / (rows_with_choice if name == "entropy_share" else rows_with_keys)
         for head, value in zip(heads, share.tolist(), strict=True):
             site.values[name][head].append(value)
-
-
-def _rows(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of queries: the first of each, and their mask with the causal one in it."""
-    heads, n, m = q.shape[1], q.shape[2], k.shape[2]
-    step = max(1, _BLOCK // max(1, heads * m))
-    for start in range(0, n, step):
-        rows = torch.arange(start, min(n, start + step))
-        below = rows[:, None] >= torch.arange(m) if causal else torch.ones(len(rows), m, dtype=torch.bool)
-        if mask is None:
-            yield start, below[None, None]
-            continue
-        own = mask[:, :, rows] if mask.shape[2] > 1 else mask
-        own = own.expand(-1, -1, len(rows), m)
-        yield start, own & below if own.dtype == torch.bool else own.masked_fill(~below, -math.inf)
 
 
 def _spectral(site: SiteHeads, heads: range, p: Tensor, v: Tensor) -> None:

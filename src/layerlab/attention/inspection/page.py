@@ -134,7 +134,8 @@ def _ranking(record: Record) -> list[Block]:
             [
                 "Error: of the model's output, relative, predicted to first order for this swap alone. Speed: "
                 "softmax's time over that of the swap, attention alone, at the model's own length. Pays from: the "
-                "length in tokens from which the swap is faster on this machine."
+                "length in tokens from which the swap is faster on this machine. Nothing is fitted here; "
+                "`layerlab model linearize` fits feature maps to a layer and predicts again."
             ],
         )
     ]
@@ -251,7 +252,7 @@ def _rank(record: Record) -> list[Block]:
         _by_head(
             record,
             "rank",
-            float(max(min(site["queries"], site["keys"]) for site in sites)),
+            float(max(2, *(min(site["queries"], site["keys"]) for site in record["sites"]))),
             "Numerical rank by layer and head",
             "The fewest singular values with 99 per cent of the sum of squares; the colours go up to n, the length. A "
             "mechanism of rank k does well where this is below k.",
@@ -325,7 +326,8 @@ def _by_head(record: Record, measure: str, top: float, title: str, caption: str,
         unit=unit,
         xlabel="head",
         # The whole range: small differences are not to look large.
-        limits=(0.0, top),
+        limits=(0.0, top) if top <= 1 else (1.0, top),
+        scale="linear" if top <= 1 else "log",
     )
 
 
