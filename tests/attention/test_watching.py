@@ -414,6 +414,20 @@ def test_queries_that_are_not_finite_are_refused() -> None:
         attention_calls(gpt(), x)
 
 
+def test_a_model_without_a_module_of_its_own_is_watched() -> None:
+    code = "def model(x):\n    return attend(x, x, x)"
+    names: dict[str, Any] = {"attend": functional.scaled_dot_product_attention}
+    exec(compile(code, "made.py", "exec"), names)
+    del names["__builtins__"]
+
+    class Made(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return names["model"](x)
+
+    (call,) = attention_calls(Made(), torch.randn(1, 1, 3, 4)).calls
+    assert call.place == "made.py:2"
+
+
 def test_a_model_that_raises_is_told() -> None:
     with pytest.raises(UserError, match=r"called with inputs of shape \(2, 4, 7\), raised RuntimeError"):
         attention_calls(gpt(), torch.randn(2, 4, 7))

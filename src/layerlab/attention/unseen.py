@@ -168,6 +168,6 @@ def place() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename != untouched.__file__:
         frame = frame.f_back
-        if not frame.f_code.co_filename.startswith(own) and frame.f_globals["__name__"] not in _PLUMBING:
+        if not frame.f_code.co_filename.startswith(own) and frame.f_globals.get("__name__") not in _PLUMBING:
             return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
     return ""
