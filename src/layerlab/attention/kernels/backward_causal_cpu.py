@@ -98,6 +98,7 @@ def of_queries(
             combine(base, part, now, deep * wide)
             combine(base_z, part_z, now_z, deep)
             rows = min(size, n - i)
+            # Rows behind the end, of the chunk before, only meet zeros of `lower`, and rows that nobody writes.
             whole = (rows + U(15)) // U(16) * U(16)
             read_keys(
                 kind, k, k_start + i * U(k_at[2]), U(k_at[2]), rows, r, False, True, weighted, weights,
@@ -107,8 +108,6 @@ def of_queries(
                 IDENTITY, v, v_start + i * U(v_at[2]), U(v_at[2]), rows, e, False, False, weighted, weights,
                 w_start + i, values, wide,
             )  # fmt: skip
-            clear(phi_k, rows * deep, whole * deep)
-            clear(values, rows * wide, whole * wide)
             turn(values, turned, whole, wide, size)
             for member in range(U(group)):
                 head = pair * U(group) + member
@@ -209,6 +208,7 @@ def of_keys(
             turn(now, back, deep, wide, deep)
             rows = min(size, end)
             i = end - rows
+            # Rows behind the end, of the chunk before, only meet zeros of `lower`, and rows that nobody writes.
             whole = (rows + U(15)) // U(16) * U(16)
             k_start = b * U(k_at[0]) + h * U(k_at[1]) + i * U(k_at[2])
             v_start = b * U(v_at[0]) + h * U(v_at[1]) + i * U(v_at[2])
@@ -242,8 +242,6 @@ def of_keys(
                     grad, start, U(grad_at[2]), out, denominators, head * n + i, rows, e, least, True, given,
                     biases, wide,
                 )  # fmt: skip
-                clear(phi_q, rows * deep, whole * deep)
-                clear(given, rows * wide, whole * wide)
                 turn(given, turned_g, whole, wide, size)
                 lower_product(values, turned_g, lower, whole, wide, size)
                 for row in range(rows):

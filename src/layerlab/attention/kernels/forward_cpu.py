@@ -268,6 +268,7 @@ def causal(
             combine(base, part, now, deep * wide)
             combine(base_z, part_z, now_z, deep)
             rows = min(size, n - i)
+            # Rows behind the end, of the chunk before, only meet zeros of `lower`, and rows that nobody writes.
             whole = (rows + U(15)) // U(16) * U(16)
             read_keys(
                 kind,
@@ -299,9 +300,6 @@ def causal(
                 values,
                 wide,
             )
-            # Rows behind the end are still those of the chunk before.
-            clear(phi_k, rows * deep, whole * deep)
-            clear(values, rows * wide, whole * wide)
             turn(phi_k, turned, whole, deep, size)
             for member in range(U(group)):
                 head = pair * U(group) + member
