@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from layerlab.attention import crossover as module
 from layerlab.attention.calls import AttentionCall
 from layerlab.attention.crossover import Crossover, Setting, _crossing, crossover
 from layerlab.attention.mechanisms import Mechanism
@@ -75,6 +76,47 @@ def test_gradients_are_timed_with_grouped_heads() -> None:
     setting = Setting(2, 4, 2, 8, 8, "float64", True)
     found = crossover(lambda length: Looking(), setting, backward=True, seconds=0.1, longest=32)
     assert found.backward and set(seen) == {(True, (2, 2, 32, 8), torch.float64)}
+
+
+def test_a_disturbed_length_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: dict[int, int] = {}
+
+    def disturbed(attention: Mechanism, setting: Setting, n: int, *given: Any) -> tuple[float, float, float]:
+        rounds[n] = rounds.get(n, 0) + 1
+        # At 32 something came between, the first time: it would seem to pay there already.
+        return 90e-6 if n == 32 and rounds[n] == 1 else n * 1e-6, 50e-6, 0.0
+
+    monkeypatch.setattr(module, "_least", disturbed)
+    found = crossover(lambda length: Instant(), SMALL, longest=128)
+    assert rounds == {32: 2, 64: 2, 128: 1}
+    assert found.softmax == pytest.approx((32e-6, 64e-6, 128e-6)) and found.length == 50
+
+
+def test_measuring_ends_when_the_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_least", lambda attention, setting, n, *given: (1.0, 2.0, 1.0))
+    found = crossover(lambda length: Instant(), SMALL, seconds=33.0, longest=2048)
+    # A length may cost 4 x (4 x 1 + 2 x 2) = 32 s.
+    assert found.lengths == (32, 64)
+    found = crossover(lambda length: Instant(), SMALL, seconds=1.0, longest=2048, own=(100,))
+    assert found.lengths == (32, 64, 100)
+
+
+def test_it_ends_after_two_clear_wins_from_256_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = {32: 2.0, 64: 2.0, 128: 1.0, 256: 2.0, 512: 1.0, 1024: 2.0, 2048: 2.0, 4096: 2.0}
+    monkeypatch.setattr(module, "_least", lambda attention, setting, n, *given: (1e-6 * ratios[n], 1e-6, 0.0))
+    assert crossover(lambda length: Instant(), SMALL, longest=4096).lengths[-1] == 2048
+
+
+def test_softmax_is_timed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def looking(q: Tensor, k: Tensor, v: Tensor, **given: Any) -> Tensor:
+        asked.append(given)
+        return v.repeat_interleave(2, 1) * 1
+
+    monkeypatch.setattr(module, "scaled_dot_product_attention", looking)
+    crossover(lambda length: Instant(), Setting(1, 4, 2, 8, 8, causal=True), seconds=0.1, longest=32)
+    assert asked and all(given == {"is_causal": True, "enable_gqa": True} for given in asked)
 
 
 def test_what_cannot_be_is_told() -> None:

@@ -47,6 +47,12 @@ def test_numerical_rank_is_the_first_that_suffices(energy: float) -> None:
     assert float(squares[: k - 1].sum()) < energy * float(squares.sum())
 
 
+def test_energy_that_is_reached_exactly_suffices() -> None:
+    # Three of four equal squares are 75 per cent, and one of two a half.
+    assert int(measures.numerical_rank(torch.ones(4), 0.75)) == 3
+    assert int(measures.numerical_rank(torch.ones(2), 0.5)) == 1
+
+
 def test_zeros_have_rank_zero() -> None:
     zero = torch.zeros(4)
     assert (int(measures.numerical_rank(zero)), float(measures.effective_rank(zero))) == (0, 0.0)
@@ -70,8 +76,8 @@ def test_floors_are_those_of_the_truncated_svd() -> None:
 
 
 def test_small_floors_keep_their_digits() -> None:
-    sigma = torch.tensor([1.0, 1e-6])
-    assert float(measures.eckart_young(sigma, [1])[0]) == pytest.approx(1e-6, rel=1e-5)
+    sigma = torch.tensor([1.0, 1e-6, 1e-9], dtype=torch.float64)
+    assert measures.eckart_young(sigma, [1, 2]).tolist() == pytest.approx([1e-6, 1e-9], rel=1e-5)
 
 
 def test_a_causal_softmax_has_full_rank() -> None:

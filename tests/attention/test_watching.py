@@ -118,6 +118,15 @@ def test_weights_that_are_asked_for_come_out(average: bool) -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_with_weights_the_mask_counts_and_not_the_hint() -> None:
+    torch.manual_seed(0)
+    attention, x = nn.MultiheadAttention(8, 2).eval(), torch.randn(5, 3, 8)
+    window = (torch.arange(5)[:, None] - torch.arange(5)).abs() > 1
+    expected = attention(x, x, x, attn_mask=window, is_causal=True)
+    with replacing(attention, {}):
+        torch.testing.assert_close(attention(x, x, x, attn_mask=window, is_causal=True), expected)
+
+
 @pytest.mark.parametrize("odd", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"kdim": 3, "vdim": 5}])
 def test_odd_multihead_attention(odd: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -272,6 +281,23 @@ def test_a_replacement_is_differentiated() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_torchs_fused_encoder_layer_is_kept_from_hiding_attention() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    for parameter in layer.parameters():
+        # Without gradients torch would take its fused layer, which asks no submodule.
+        parameter.requires_grad_(False)
+    enabled: list[bool] = []
+
+    def note(call: AttentionCall) -> Tensor:
+        enabled.append(torch.backends.mha.get_fastpath_enabled())
+        return call.output
+
+    with torch.no_grad(), replacing(layer, {"self_attn": note}):
+        layer(torch.randn(2, 5, 8))
+    assert enabled == [False] and torch.backends.mha.get_fastpath_enabled()
+
+
 def test_a_replacement_may_itself_ask_for_attention() -> None:
     torch.manual_seed(0)
     attention, x = nn.MultiheadAttention(8, 2).eval(), torch.randn(4, 2, 8)
@@ -317,7 +343,7 @@ class ByHand(nn.Module):
             return torch.einsum("bij,bjd->bid", nn.Softmax(2)(scores).to(x.dtype), x)
         if self.form == "bmm":
             return torch.bmm(scores.softmax(-1), x)
-        return torch.softmax(scores, 1) * x.mean(-1, keepdim=True) + x.mean()
+        return torch.softmax(scores, 1) @ x
 
 
 @pytest.mark.parametrize("form", ["matmul", "einsum", "bmm"])
@@ -339,7 +365,7 @@ def test_a_hugging_face_model_in_eager_mode_is_told_its_mend() -> None:
 
 def test_another_softmax_is_not_told() -> None:
     seen = attention_calls(
-        nn.Sequential(ByHand("none"), nn.Linear(5, 3), nn.Softmax(-1)), torch.randn(2, 5, 12)
+        nn.Sequential(ByHand("over queries"), nn.Linear(12, 3), nn.Softmax(-1)), torch.randn(2, 5, 12)
     )
     assert seen.unseen == seen.calls == ()
 

@@ -57,8 +57,7 @@ def numerical_rank(sigma: Tensor, energy: float = ENERGY) -> Tensor:
     """
     squares = sigma.double().square().cumsum(-1)
     total = squares[..., -1:]
-    # The first k whose sum suffices; rounding must not ask for one more.
-    short = squares < energy * total * (1 - 1e-12)
+    short = squares < energy * total
     return (short.sum(-1) + 1) * (total[..., 0] > 0)
 
 
