@@ -16,7 +16,7 @@ from layerlab.attention.linearize import linearization, text
 from layerlab.attention.linearize.candidates import Clock, Speed
 from layerlab.attention.linearize.choice import Step, choose
 from layerlab.attention.linearize.linearization import Linearization
-from layerlab.attention.linearize.measuring import parts
+from layerlab.attention.linearize.measuring import Part, parts
 from layerlab.attention.prediction import PredictedSwap, Prediction
 from layerlab.errors import UserError
 
@@ -112,6 +112,39 @@ def test_swaps_that_measure_worse_than_predicted_are_taken_back(
     )
 
 
+@pytest.mark.usefixtures("faster")
+def test_inputs_held_out_judge_the_fit_and_the_error(monkeypatch: pytest.MonkeyPatch, made: Made) -> None:
+    class Worse(Part):
+        def error(self, model: nn.Module, mechanisms: Any) -> float:
+            return 0.5
+
+    def with_worse(*given: Any) -> tuple[Part, Part | None, str | None]:
+        part, held, why = parts(*given)
+        assert held is not None
+        return part, Worse(held.inputs, held.watched, held.output, held.seed), why
+
+    fit, validations = linearization.fit_hedgehog, []
+
+    def watched(call: Any, validation: Any, **given: Any) -> Any:
+        validations.append((call, validation))
+        return fit(call, validation, **given)
+
+    monkeypatch.setattr(linearization, "parts", with_worse)
+    monkeypatch.setattr(linearization, "fit_hedgehog", watched)
+    found = made(max_error=0.05, mechanisms=("hedgehog",))
+    assert found.refused is not None and "measured 0.5 with a single swap" in found.refused
+    assert len(validations) == 2
+    for call, validation in validations:
+        assert call.site == validation.site and not torch.equal(call.q, validation.q)
+
+
+def test_only_what_pays_is_a_candidate(monkeypatch: pytest.MonkeyPatch, made: Made) -> None:
+    crossovers = {"linear": 20, "linear-relu": 21}
+    monkeypatch.setattr(Clock, "speed", lambda self, name, call: Speed(name, 1.0, crossovers[name], 64))
+    found = made(max_error=0.05, mechanisms=("linear", "linear-relu"))
+    assert all(set(site.predicted) == {"linear"} for site in found.sites)
+
+
 def test_where_it_is_not_faster_it_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {"linear": Speed("linear", 0.5, 300, 1024), "linear-relu": Speed("linear-relu", 0.4, None, 1024)}
     monkeypatch.setattr(Clock, "speed", lambda self, name, call: speeds[name])
@@ -169,7 +202,7 @@ class Wrong(nn.Module):
         self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x)[0] / 0.0 if not self.training else x
+        return self.attention(x, x, x)[0] * math.nan if not self.training else x
 
 
 def test_an_output_that_is_not_finite_is_an_infinite_error() -> None:
