@@ -144,6 +144,16 @@ def test_a_spent_budget_leaves_the_ranks_out_and_says_so() -> None:
     ]
 
 
+def test_a_head_that_would_take_too_long_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ALL_VECTORS", 8)
+    monkeypatch.setattr(module, "_SMALL", 9)
+    monkeypatch.setattr(module, "_of_small", lambda: 10.0)
+    # Four heads at once, of 10 s each.
+    for seconds, measured in ((39.0, 0), (45.0, 1)):
+        (site,), _ = measure_heads([call()], seconds=seconds, examples=1)
+        assert len(site.values["rank"][0]) == measured
+
+
 def test_few_examples_of_many_are_spread_over_the_batch() -> None:
     made = call(batch=6)
     (site,), notes = measure_heads([made], examples=3)

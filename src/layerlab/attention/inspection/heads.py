@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ LONGEST_SPECTRUM = 4096
 # Up to here all singular vectors are computed; of longer sequences those of the first ranks, by a randomised method.
 _ALL_VECTORS = 512
 _FEW_VECTORS = 64
+
+# The size on which it is measured how fast this machine is.
+_SMALL = 512
 
 # Weights held at once: 64 MiB of float32.
 _BLOCK = 1 << 24
@@ -161,7 +165,7 @@ def _measure(site: SiteHeads, example: int, until: float) -> None:
         own = None if mask is None else mask[:, heads.start : heads.stop] if mask.shape[1] > 1 else mask
         with torch.no_grad():
             _quick(site, heads, q[:, heads.start : heads.stop], k[:, owners], own)
-            if not _too_long(call) and time.monotonic() < until:
+            if not _too_long(call) and time.monotonic() + len(heads) * _cost(min(n, m)) < until:
                 p = softmax_weights(
                     q[:, heads.start : heads.stop],
                     k[:, owners],
@@ -171,6 +175,21 @@ def _measure(site: SiteHeads, example: int, until: float) -> None:
                 )[0]
                 _spectral(site, heads, p, v[0, owners])
     site.examples += 1
+
+
+def _cost(size: int) -> float:
+    """About the seconds that the singular values of a long head take here; of a short one 0."""
+    if size <= _ALL_VECTORS:
+        return 0.0
+    return _of_small() * (size / _SMALL) ** 3
+
+
+@functools.cache
+def _of_small() -> float:
+    p = torch.rand(_SMALL, _SMALL, generator=torch.Generator().manual_seed(0))
+    started = time.monotonic()
+    torch.linalg.svdvals(p)
+    return time.monotonic() - started
 
 
 def _alone(call: AttentionCall, example: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
