@@ -7,6 +7,8 @@ chunk, which a causal kernel has on top. Memory overlaps with computing; exponen
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -92,3 +94,35 @@ def floor(work: Work, speed: Rates) -> dict[str, Any]:
         "exponential_seconds": exponential,
         "seconds": max(memory, computing + exponential),
     }
+
+
+def at_best_rates(parts: dict[str, Any]) -> dict[str, Any]:
+    """Stored parts with every floor at the best rates that were measured in any of them.
+
+    A rate taken while the machine was busy with something else would make a floor higher than what was reached.
+    """
+    found = list(_floors(parts))
+    best = {
+        name: max((floor[name] for floor in found), default=0.0)
+        for name in ("operations_per_second", "exponentials_per_second")
+    }
+    copy = deepcopy(parts)
+    for floor in _floors(copy):
+        floor |= best
+        floor["arithmetic_seconds"] = floor["operations"] / best["operations_per_second"]
+        floor["exponential_seconds"] = floor["exponentials"] / best["exponentials_per_second"]
+        floor["seconds"] = max(
+            floor["memory_seconds"], floor["arithmetic_seconds"] + floor["exponential_seconds"]
+        )
+    return copy
+
+
+def _floors(stored: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(stored, dict):
+        if "arithmetic_seconds" in stored:
+            yield stored
+        for value in stored.values():
+            yield from _floors(value)
+    elif isinstance(stored, list):
+        for value in stored:
+            yield from _floors(value)

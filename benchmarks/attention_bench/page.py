@@ -7,7 +7,7 @@ from typing import Any
 
 from bench_common import words
 
-from attention_bench import figures, gate, goals
+from attention_bench import figures, floors, gate, goals
 from attention_bench.contestants import CHUNK, MODES, OURS, PLAIN, SOFTMAX
 from layerlab.lab.files import write_atomic
 
@@ -37,7 +37,7 @@ def write(stored: dict[str, Any], folder: Path) -> None:
 
 def render(stored: dict[str, Any], drawn: dict[str, str]) -> str:
     """The page of what `bench_common.store.read` returns."""
-    parts = stored["parts"]
+    parts = floors.at_best_rates(stored["parts"])
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run at small sizes: these figures mean nothing.**")
@@ -122,7 +122,7 @@ def _floors(part: dict[str, Any]) -> str:
         "footprint; the products of the form at the rate of a 1,024 x 1,024 float32 product; elu's exponentials, half "
         "of the numbers being negative, or the softmax's, at the rate of torch.exp in a cache. The floor is the larger "
         "of memory and of products plus exponentials. A causal form does more than is counted, the weights inside its "
-        f"chunks. Rates, measured in the same run as the forward passes: {words.size(speed)} a second, "
+        f"chunks. Rates, the best of the run: {words.size(speed)} a second, "
         f"{words.many(rate)} operations a second (a multiply-add is two), {words.many(exps)} exponentials a second."
     )
 

@@ -233,3 +233,21 @@ def test_nothing_is_timed_when_the_gate_stops(
     )
     assert bench["script"].main() == 1
     assert not results.exists()
+
+
+def test_a_floor_is_at_the_best_rates_of_the_run(bench: dict[str, ModuleType]) -> None:
+    def floor(operations: float, exponentials: float) -> dict[str, Any]:
+        rates = {"operations_per_second": operations, "exponentials_per_second": exponentials}
+        seconds = {
+            "memory_seconds": 0.5,
+            "arithmetic_seconds": 9.0,
+            "exponential_seconds": 9.0,
+            "seconds": 18.0,
+        }
+        return {"operations": 8, "exponentials": 6, **rates, **seconds}
+
+    stored = {"a": {"rows": [{"floor": floor(4.0, 1.0)}]}, "b": {"floor": floor(2.0, 3.0)}}
+    found = bench["floors"].at_best_rates(stored)
+    for one in (found["a"]["rows"][0]["floor"], found["b"]["floor"]):
+        assert (one["arithmetic_seconds"], one["exponential_seconds"], one["seconds"]) == (2.0, 2.0, 4.0)
+    assert stored["b"]["floor"]["seconds"] == 18.0
