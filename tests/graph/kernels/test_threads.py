@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -188,3 +190,23 @@ def test_parts_end_on_cache_lines_at_any_width() -> None:
         cuts = threads.parts_of(np.arange(5001, dtype=np.int32), 1 << 30)
         assert 0 < cuts[1] < 5000
         assert out[cuts[1] :].data_ptr() % 64 == 0
+
+
+AT_EXIT = """
+import atexit, threading
+# Registered first, called last.
+atexit.register(lambda: print(sorted(t.name for t in threading.enumerate())))
+import torch
+from layerlab.graph import ops
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.lab.kernels import threads
+threads.SMALL = 0
+torch.set_num_threads(2)
+ops.spmm(SparseMatrix.from_dense(torch.ones(200, 9)), torch.ones(9, 3))
+print(len(threads._workers))
+"""
+
+
+def test_workers_end_before_the_interpreter_does() -> None:
+    run = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["1", "['MainThread']"], run.stderr

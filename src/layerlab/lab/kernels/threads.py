@@ -22,6 +22,7 @@ measured here, within a factor of two.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -71,7 +72,8 @@ class _Task:
         return self.error or interruption
 
 
-_tasks: SimpleQueue[_Task] = SimpleQueue()
+# None ends the worker that takes it.
+_tasks: SimpleQueue[_Task | None] = SimpleQueue()
 _workers: list[threading.Thread] = []
 _starting = threading.Lock()
 
@@ -87,9 +89,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _work(tasks: SimpleQueue[_Task]) -> None:
-    while True:
-        tasks.get().run()
+def _work(tasks: SimpleQueue[_Task | None]) -> None:
+    while (task := tasks.get()) is not None:
+        task.run()
+
+
+@atexit.register
+def _end() -> None:
+    """An interpreter that ends while a thread waits inside it cuts that thread off wherever it is."""
+    ended, _workers[:] = list(_workers), []
+    for _ in ended:
+        _tasks.put(None)
+    for worker in ended:
+        worker.join()
 
 
 def _need(count: int) -> None:
