@@ -216,3 +216,9 @@ def test_cross_attention_and_dropout_are_remarked() -> None:
     assert "dropout of the weights is left out of all measures" in record["notes"]
     assert any("as many queries as keys" in note for note in record["notes"])
     assert record["sites"][1]["heads"][0]["distance"] is None
+
+
+def test_what_is_too_far_off_is_told_where_maps_are_fitted() -> None:
+    record = inspect(two_layers(), Settings(mechanisms=("linear",), max_error=1e-6)).to_dict()
+    assert {site["advice"]["standing"] for site in record["sites"]} == {"too far off"}
+    assert "layerlab model linearize" in verdict(record)

@@ -118,8 +118,9 @@ def verdict(record: Record) -> str:
         )
     first = sites[0]["advice"]
     words = first["sentence"].removeprefix("keep softmax: ")
-    alone = len(sites) == 1
-    if alone:
+    if first["standing"] == "too far off":
+        words += "; layerlab model linearize fits maps to a layer's own weights, which may come nearer"
+    if len(sites) == 1:
         return f"keep softmax: {words}"
     return (
         f"keep softmax everywhere: nothing is both within {limit} and faster at these lengths; nearest to it is "
