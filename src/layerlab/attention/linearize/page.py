@@ -32,8 +32,9 @@ def linearization_page(run: RunFolder) -> Page:
     ]
     whole = record["whole"]
     figures = [
-        KeyFigure(percent(whole["predicted"]), "predicted error of the output"),
-        KeyFigure(percent(whole["measured"]), "measured"),
+        KeyFigure(
+            percent(whole["measured"]), "error of the output", f"predicted: {percent(whole['predicted'])}"
+        ),
         KeyFigure(percent(whole["zeroed"]), "with an output of 0 in their place"),
         KeyFigure(
             f"{whole['seconds_before'] / whole['seconds_after']:.2f}",
@@ -42,7 +43,7 @@ def linearization_page(run: RunFolder) -> Page:
         ),
     ]
     if whole["held_out"] is not None:
-        figures.insert(2, KeyFigure(percent(whole["held_out"]), "measured on inputs held out"))
+        figures.insert(1, KeyFigure(percent(whole["held_out"]), "on inputs held out"))
     return Page(
         f"Linear attention in {record['model']}",
         f"`{record['subject']}`: {_plain(text.title(record)).partition(', ')[2]}.",
@@ -58,8 +59,9 @@ def _errors(record: Record) -> Table:
         columns,
         [[_plain(cell) for cell in row] for row in text.rows(record)],
         [
-            "▸ is exchanged. Predicted to first order; measured on the same inputs; held out: on inputs that nothing"
-            " was fitted to or chosen by; zeroed: with an output of 0. Faster: the attention alone, against softmax."
+            "▸ is exchanged. Predicted to first order; measured on the same inputs; held out: on inputs that"
+            " nothing was fitted to, which say when fitting stops and whether a swap stays; zeroed: with an output of 0."
+            " Faster: the attention alone, against softmax."
         ],
     )
 
