@@ -60,8 +60,8 @@ def _errors(record: Record) -> Table:
         [[_plain(cell) for cell in row] for row in text.rows(record)],
         [
             "▸ is exchanged. Predicted to first order; measured on the same inputs; held out: on inputs that"
-            " nothing was fitted to, which say when fitting stops and whether a swap stays; zeroed: with an output of 0."
-            " Faster: the attention alone, against softmax."
+            " nothing was fitted to, which say when fitting stops and whether a swap stays; zeroed: with an"
+            " output of 0. Faster: the attention alone, against softmax."
         ],
     )
 
