@@ -53,7 +53,9 @@ endef
 .venv/installed-test: CONTAINS = .venv/installed
 .venv/installed-check: EXTRAS = [test,dev]
 .venv/installed-check: CONTAINS = .venv/installed .venv/installed-test
-.venv/installed .venv/installed-test .venv/installed-check: pyproject.toml constraints.txt
+.venv/installed-bench: EXTRAS = [test,bench]
+.venv/installed-bench: CONTAINS = .venv/installed .venv/installed-test
+.venv/installed .venv/installed-test .venv/installed-check .venv/installed-bench: pyproject.toml constraints.txt
 	$(install)
 
 reproduce: .venv/installed
@@ -69,7 +71,7 @@ check: .venv/installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-test
+bench: .venv/installed-bench
 	@found=0; for file in benchmarks/*.py; do \
 	    [ -e "$$file" ] || continue; \
 	    found=1; echo "$$file" >&2; \
