@@ -102,7 +102,7 @@ ATTENTION_RANKS = (
     ("linearize",),
     ("theorems",),
 )
-ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = ()
+ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (("space",),)
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = ()
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

@@ -1,0 +1,62 @@
+"""What the commands of ``layerlab estimator`` share: the options that name a function and what it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from layerlab.estimators.space import Space
+
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE.py:FUNC",
+        help="A function that takes a batch of n samples (a torch tensor, a row each) and returns n numbers; also"
+        " package.module:func.",
+    ),
+]
+Bits = Annotated[int | None, typer.Option(metavar="N", help="It takes N variables that are 0 or 1.")]
+Categories = Annotated[
+    str | None, typer.Option(metavar="DxK", help="It takes D variables of K values: 4x8; each 0 to K - 1.")
+]
+Gaussian = Annotated[int | None, typer.Option(metavar="D", help="It takes D real numbers.")]
+Single = Annotated[
+    bool, typer.Option("--single", help="The function takes one sample and returns one number.")
+]
+Probability = Annotated[
+    float | None, typer.Option(metavar="P", help="Every bit is 1 with this probability. Default: 0.5.")
+]
+Parameters = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Parameters of the distribution from .json or .npy: logits, probabilities, or mean and std. Default: fair"
+        " bits, uniform categories, a standard normal distribution.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
+Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def space(bits: int | None, categories: str | None, gaussian: int | None) -> Space:
+    """The space that exactly one of the three options names."""
+    from layerlab.estimators.space import Space
+
+    return Space.parse(bits, categories, gaussian)
+
+
+def parameters(space: Space, probability: float | None, file: Path | None) -> Tensor:
+    """The parameters that one of the two options names, or the default ones."""
+    from layerlab.errors import UserError
+
+    if probability is not None and file is not None:
+        raise UserError("expected --probability or --parameters, got both; leave one out")
+    if probability is not None:
+        return space.at_probability(probability)
+    return space.default() if file is None else space.read(file)
