@@ -103,7 +103,14 @@ ATTENTION_RANKS = (
     ("theorems",),
 )
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (("space",),)
-PROJECTION_RANKS: tuple[tuple[str, ...], ...] = ()
+PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
+    ("bounds",),  # tails
+    # certificate
+    # kerdock, signs, simplex, frames, document, transform
+    # codebook
+    # archive, inspection
+    # theorems
+)
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
     for room, ranks in (
