@@ -104,7 +104,7 @@ ATTENTION_RANKS = (
 )
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (("space",),)
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("bounds",),  # tails
+    ("bounds", "tails"),
     # certificate
     # kerdock, signs, simplex, frames, document, transform
     # codebook
