@@ -102,7 +102,11 @@ ATTENTION_RANKS = (
     ("linearize",),
     ("theorems",),
 )
-ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (("space",),)
+ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
+    ("families", "values"),
+    ("distributions",),
+    ("space",),
+)
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "tails"),
     # certificate

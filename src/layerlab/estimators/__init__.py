@@ -6,11 +6,27 @@ The names below are imported on first use: `import layerlab` does not load torch
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES: dict[str, str] = {}
+if TYPE_CHECKING:
+    from layerlab.estimators.distributions import family_of
+    from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 
-__all__: list[str] = []
+_HOMES = {
+    "Bernoulli": "families",
+    "Categorical": "families",
+    "Family": "families",
+    "Gaussian": "families",
+    "family_of": "distributions",
+}
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Family",
+    "Gaussian",
+    "family_of",
+]
 
 
 def __getattr__(name: str) -> Any:
