@@ -106,6 +106,9 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("families", "values"),
     ("distributions",),
     ("space",),
+    ("bias", "enumeration"),
+    ("coupling", "recommend"),
+    ("variance",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "tails"),

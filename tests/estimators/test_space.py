@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from layerlab.errors import UserError
+from layerlab.estimators.enumeration import outcomes
 from layerlab.estimators.space import MOST_PARAMETERS, Space
 
 BITS, CATEGORIES, GAUSSIAN = Space.parse(3), Space.parse(categories="2x3"), Space.parse(gaussian=2)
@@ -151,3 +152,17 @@ def test_files_that_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="damaged or something else"):
         BITS.read(tmp_path / "bytes.json")
+
+
+@pytest.mark.parametrize("space", [BITS, CATEGORIES, GAUSSIAN], ids=lambda space: space.describe())
+def test_the_family_of_a_space(space: Space) -> None:
+    parameters = torch.randn(space.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(space.family(parameters).parameters, parameters)
+    assert not space.family().parameters.any()
+    drawn = space.family().sample(5, torch.Generator().manual_seed(0))
+    assert drawn.shape == (5, space.size)
+    if space.kind != "gaussian":
+        # The enumeration here and the family's own agree.
+        assert torch.equal(outcomes(space), space.family().outcomes())
+    with pytest.raises(UserError, match="expected parameters of shape"):
+        space.family(parameters[:1])

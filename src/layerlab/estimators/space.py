@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
+
+if TYPE_CHECKING:
+    from layerlab.estimators.families import Family
 
 Kind = Literal["bits", "categories", "gaussian"]
 
@@ -208,6 +211,29 @@ class Space:
         if self.kind != "gaussian":
             return {"logits": parameters.tolist()}
         return {"mean": parameters[0].tolist(), "log_std": parameters[1].tolist()}
+
+    def family(self, parameters: Tensor | None = None) -> Family:
+        """The distribution with these parameters; with `default` ones if none are given.
+
+        Args:
+            parameters: of shape `shape`.
+
+        Raises:
+            UserError: another shape, or not finite.
+
+        >>> Space.parse(bits=2).family().kind
+        'bernoulli'
+        """
+        from layerlab.estimators import families
+
+        chosen = self.default() if parameters is None else parameters
+        if tuple(chosen.shape) != self.shape:
+            raise UserError(self._misshapen(tuple(chosen.shape)))
+        if self.kind == "bits":
+            return families.Bernoulli(chosen)
+        if self.kind == "categories":
+            return families.Categorical(chosen)
+        return families.Gaussian(chosen[0], chosen[1])
 
     def _misshapen(self, shape: tuple[int, ...]) -> str:
         return f"expected parameters of shape {self.shape} for {self.describe()}, got {shape}"
