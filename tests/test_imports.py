@@ -113,7 +113,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "tails"),
     # certificate
-    # kerdock, signs, simplex, frames, document, transform
+    ("document", "frames", "simplex"),  # kerdock, signs, transform
     # codebook
     # archive, inspection
     # theorems
