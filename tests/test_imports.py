@@ -111,8 +111,8 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("variance",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("bounds", "tails"),
-    # certificate
+    ("bounds", "kernels", "rows", "tails"),
+    ("certificate",),
     ("document", "frames", "simplex"),  # kerdock, signs, transform
     # codebook
     # archive, inspection

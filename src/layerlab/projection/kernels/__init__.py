@@ -1,0 +1,1 @@
+"""Compiled loops over pairs of vectors; imported only where they run, for numba is slow to load."""
