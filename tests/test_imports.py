@@ -104,7 +104,9 @@ ATTENTION_RANKS = (
 )
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("families", "values"),
-    ("distributions",),
+    ("distributions", "estimator"),
+    ("pairs", "score"),
+    ("estimation",),
     ("space",),
     ("bias", "enumeration"),
     ("coupling", "recommend"),

@@ -10,21 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerlab.estimators.distributions import family_of
+    from layerlab.estimators.estimation import ESTIMATORS, Diagnostics, Estimate, estimate
+    from layerlab.estimators.estimator import Estimator
     from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 
 _HOMES = {
     "Bernoulli": "families",
     "Categorical": "families",
+    "Diagnostics": "estimation",
+    "ESTIMATORS": "estimation",
+    "Estimate": "estimation",
+    "Estimator": "estimator",
     "Family": "families",
     "Gaussian": "families",
+    "estimate": "estimation",
     "family_of": "distributions",
 }
 
 __all__ = [
+    "ESTIMATORS",
     "Bernoulli",
     "Categorical",
+    "Diagnostics",
+    "Estimate",
+    "Estimator",
     "Family",
     "Gaussian",
+    "estimate",
     "family_of",
 ]
 

@@ -119,7 +119,7 @@ def differentiated(f: Function, points: Tensor, batch_shape: tuple[int, ...] = (
 
 def checked(returned: Any, samples: Tensor, batch_shape: tuple[int, ...] = ()) -> Tensor:
     """What f returned for ``samples``, as float64 ``(n, *batch)``; see `evaluated`."""
-    values = _as_tensor(returned).detach().to(samples.device)
+    values = _as_tensor(returned, "f").detach().to(samples.device)
     expected = (len(samples), *batch_shape)
     if tuple(values.shape) != expected:
         mend = ": add .squeeze(-1)" if tuple(values.shape) == (*expected, 1) else ""
@@ -137,28 +137,44 @@ def checked(returned: Any, samples: Tensor, batch_shape: tuple[int, ...] = ()) -
     return values
 
 
-def _as_tensor(returned: Any) -> Tensor:
+def baseline_numbers(returned: Any, batch_shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """A baseline, one number or one for each row of the batch, as finite float64 ``(*batch)``.
+
+    >>> baseline_numbers(0.5, (2,), torch.device("cpu")).tolist()
+    [0.5, 0.5]
+    """
+    given = _as_tensor(returned, "the baseline").detach().to(device, torch.float64)
+    if given.ndim and tuple(given.shape) != tuple(batch_shape):
+        raise UserError(
+            f"expected a baseline of one number, or of the shape {tuple(batch_shape)} of the batch, got "
+            f"{tuple(given.shape)}"
+        )
+    if not bool(torch.isfinite(given).all()):
+        raise UserError("expected a finite baseline, got NaN or infinity")
+    return given.expand(batch_shape)
+
+
+def _as_tensor(returned: Any, who: str) -> Tensor:
     if isinstance(returned, list | tuple) and any(isinstance(one, Tensor) for one in returned):
-        with user_code("stacking the list that f returned raised"):
+        with user_code(f"stacking the list that {who} returned raised"):
             returned = torch.stack([torch.as_tensor(one) for one in returned])
     if isinstance(returned, Tensor):
         if returned.is_complex():
-            raise UserError("f returned complex numbers; expected real ones: return .real or .abs()")
+            raise UserError(f"{who} returned complex numbers; expected real ones: return .real or .abs()")
         return returned
     try:
         array = np.asarray(returned)
     except ValueError:
         raise UserError(
-            f"f returned a {type(returned).__name__} of rows of unequal length; expected one number for each "
-            "sample"
+            f"{who} returned a {type(returned).__name__} of rows of unequal length; expected real numbers"
         ) from None
     if array.dtype.kind == "c":
-        raise UserError("f returned complex numbers; expected real ones: return .real or abs()")
+        raise UserError(f"{who} returned complex numbers; expected real ones: return .real or abs()")
     if array.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in array.flat):
         return torch.from_numpy(array.astype(np.float64))  # integers beyond 64 bits
     if array.dtype.kind not in "biuf":
         raise UserError(
-            f"f returned {_kind_of(returned)}; expected one number for each sample, as a tensor, array or list"
+            f"{who} returned {_kind_of(returned)}; expected real numbers, as a tensor, array or list"
         )
     return torch.from_numpy(array.astype(np.float64))
 
