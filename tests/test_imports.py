@@ -109,8 +109,9 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("estimation",),
     ("space",),
     ("bias", "enumeration"),
-    ("coupling", "recommend"),
+    ("calls", "coupling", "recommend", "trials"),
     ("variance",),
+    ("curves",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "kernels", "rows", "tails"),

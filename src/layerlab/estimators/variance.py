@@ -73,6 +73,29 @@ def with_baseline(moments: Moments, baseline: float, samples: int) -> Exact:
     return Exact(gradient, _settled(_of_one(moments, baseline - moments.mean, gradient), moments) / samples)
 
 
+def with_mean_of_half(moments: Moments, samples: int) -> Exact:
+    """REINFORCE on the second half of the samples with the mean of f over the first half as baseline.
+
+    Given b, the terms are independent, and b is independent of them:
+    ``Var = (Var(h s) + Var(f) E[s^2] / (K // 2)) / (K - K // 2)``.
+
+    Args:
+        moments: of f under the distribution.
+        samples: evaluations, at least 2.
+
+    >>> from layerlab.estimators.space import Space
+    >>> space = Space.parse(bits=1)
+    >>> moments = Moments.of(space, torch.tensor([0.0, 1.0]).double(), space.default())
+    >>> with_mean_of_half(moments, 2).trace  # (f2 - f1) s2 is 1/2 or 0, equally often
+    0.0625
+    """
+    _at_least(samples, 2)
+    gradient = moments.gradient()
+    spent = samples // 2
+    known = _settled(_of_one(moments, 0.0, gradient), moments)
+    return Exact(gradient, (known + moments.variance / spent * moments.with_score(0, 2)) / (samples - spent))
+
+
 def leave_one_out(moments: Moments, samples: int) -> Exact:
     """The mean of the other values as every sample's baseline (RLOO, VarGrad); ``samples`` is at least 2.
 
