@@ -115,8 +115,9 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "kernels", "rows", "tails"),
-    ("certificate",),
-    ("document", "frames", "simplex"),  # kerdock, signs, transform
+    ("certificate", "distortion", "hadamard", "maps"),
+    ("document", "frames", "layers", "simplex"),  # kerdock, signs
+    ("transform",),
     # codebook
     # archive, inspection
     # theorems

@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "JLProjection": "layers",
+    "JLTransform": "transform",
+}
 
-__all__: list[str] = []
+__all__ = ["JLProjection", "JLTransform"]
 
 
 def __getattr__(name: str) -> Any:
