@@ -105,7 +105,8 @@ ATTENTION_RANKS = (
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("families", "values"),
     ("distributions", "estimator"),
-    ("pairs", "score"),
+    ("derivative", "pairs", "relaxation", "score"),
+    ("relaxed",),
     ("estimation",),
     ("space",),
     ("bias", "enumeration"),

@@ -14,11 +14,18 @@ from torch import Tensor, distributions
 from layerlab.errors import UserError
 from layerlab.estimators.distributions import family_of
 from layerlab.estimators.estimation import ESTIMATORS, estimate, with_options
-from layerlab.estimators.families import Bernoulli, Family, Gaussian
+from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 from layerlab.estimators.score import LeaveOneOut
 
-FAMILIES: list[Family] = [Bernoulli([0.3, -0.4, 1.0]), Gaussian([0.3, -0.4, 1.0], [0.1, 0.2, -0.3])]
-OPTIONS: dict[str, dict[str, Any]] = {"constant": {"baseline": 0.5}}
+FAMILIES: list[Family] = [
+    Bernoulli([0.3, -0.4, 1.0]),
+    Categorical([[0.3, -0.4, 1.0], [0.0, 0.2, -0.5]], one_hot=True),
+    Gaussian([0.3, -0.4, 1.0], [0.1, 0.2, -0.3]),
+]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "constant": {"baseline": 0.5},
+    "relax": {"surrogate": lambda z: smooth(z.sigmoid())},
+}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -26,6 +33,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def smooth(x: Tensor) -> Tensor:
+    """Of three numbers to the sample, or of one-hot rows of three: of their weighted sum."""
+    if x.shape[-2:] == (2, 3):
+        x = x * torch.tensor([[1.0, -0.5, 0.3], [0.2, 0.9, -1.0]], dtype=x.dtype)
+        x = x.sum(-2)
     return (x - 0.3).square().sum(-1) + x[..., 0] * x[..., -1]
 
 
@@ -80,7 +91,9 @@ def test_rows_of_a_batch_are_estimates_of_their_own(name: str, family: Family) -
 
 
 def _batch(family: Family, rows: Tensor) -> Family:
-    return Bernoulli(rows) if family.kind == "bernoulli" else Gaussian(*rows.unbind(-2))
+    if family.kind == "gaussian":
+        return Gaussian(*rows.unbind(-2))
+    return Bernoulli(rows) if family.kind == "bernoulli" else Categorical(rows, one_hot=True)
 
 
 def _reference(name: str, family: Family) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from layerlab.estimators.estimation import ESTIMATORS, Diagnostics, Estimate, estimate
     from layerlab.estimators.estimator import Estimator
     from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
+    from layerlab.estimators.relaxed import Surrogate
 
 _HOMES = {
     "Bernoulli": "families",
@@ -23,6 +24,7 @@ _HOMES = {
     "Estimator": "estimator",
     "Family": "families",
     "Gaussian": "families",
+    "Surrogate": "relaxed",
     "estimate": "estimation",
     "family_of": "distributions",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "Estimator",
     "Family",
     "Gaussian",
+    "Surrogate",
     "estimate",
     "family_of",
 ]

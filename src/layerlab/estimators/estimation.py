@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
+from layerlab.estimators.derivative import Pathwise, StraightThrough
 from layerlab.estimators.distributions import family_of
 from layerlab.estimators.estimator import Estimator, Terms
 from layerlab.estimators.pairs import Antithetic, Arm, DisArm, Evolution
+from layerlab.estimators.relaxed import GumbelSoftmax, Rebar, Relax
 from layerlab.estimators.score import (
     Constant,
     InputBaseline,
@@ -38,6 +40,11 @@ ESTIMATORS: dict[str, Estimator] = {
         DisArm(),
         Antithetic(),
         Evolution(),
+        Rebar(),
+        Relax(),
+        StraightThrough(),
+        GumbelSoftmax(),
+        Pathwise(),
     )
 }
 """Every estimator with its default options, by name."""

@@ -220,15 +220,15 @@ class Categorical(Family):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         # The first of k exponential clocks with rates p_j is clock j with probability p_j.
-        clocks = drawn(_exponential, (n, *self.logits.shape), generator, self.logits)
+        clocks = drawn(exponential, (n, *self.logits.shape), generator, self.logits)
         first = (self.logits - clocks.log()).argmax(-1)
-        return self._hot(first) if self.one_hot else first
+        return self.hot(first) if self.one_hot else first
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return (self._hot(x) * self.log_probabilities).sum((-2, -1))
+        return (self.hot(x) * self.log_probabilities).sum((-2, -1))
 
     def score(self, x: Tensor) -> Tensor:
-        return self._hot(x) - self.probabilities
+        return self.hot(x) - self.probabilities
 
     def entropy(self) -> Tensor:
         return -(self.probabilities * self.log_probabilities).sum((-2, -1))
@@ -247,9 +247,10 @@ class Categorical(Family):
         numbers = _enumerated([k] * dims, limit, self.logits.device)
         if numbers is None:
             return None
-        return _for_batch(self._hot(numbers) if self.one_hot else numbers, self.batch_shape)
+        return _for_batch(self.hot(numbers) if self.one_hot else numbers, self.batch_shape)
 
-    def _hot(self, x: Tensor) -> Tensor:
+    def hot(self, x: Tensor) -> Tensor:
+        """Samples as one-hot vectors ``(n, *batch, dims, k)`` in the dtype of the logits."""
         if x.is_floating_point():
             return x
         return functional.one_hot(x, self.logits.shape[-1]).to(self.logits.dtype)
@@ -360,7 +361,8 @@ def drawn(
     return numbers.to(like.device)
 
 
-def _exponential(shape: Sequence[int], *, generator: torch.Generator, **options: Any) -> Tensor:
+def exponential(shape: Sequence[int], *, generator: torch.Generator, **options: Any) -> Tensor:
+    """Standard exponential numbers, for `drawn`."""
     return torch.empty(shape, **options).exponential_(generator=generator)
 
 

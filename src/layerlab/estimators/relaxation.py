@@ -1,0 +1,91 @@
+"""The continuous numbers behind discrete samples: logistic behind a bit, Gumbel behind a category.
+
+A bit is ``b = [z > 0]`` with ``z = logit + logit(u)``, a category ``b = argmax z`` with ``z = log p + Gumbel``. Both z
+and z given b can be written as a function of the parameters and of noise; that is what REBAR and RELAX subtract.
+
+Here b is drawn first and z given b after it, by the noise v; as a number z then also has its unconditional law, so one
+point serves both paths (the common random numbers of Tucker et al. 2017, appendix), and one evaluation of f both terms.
+
+References: Maddison, Mnih and Teh, The concrete distribution, ICLR 2017; Jang, Gu and Poole, Categorical
+reparameterization with Gumbel-softmax, ICLR 2017; Tucker et al., REBAR, NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from layerlab.estimators.families import Bernoulli, Categorical, drawn, exponential
+
+Discrete = Bernoulli | Categorical
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Discrete samples and the continuous numbers behind them.
+
+    Attributes:
+        hard: b, ``(n, *batch, *event)``, samples of the family.
+        z: ``(n, *parameters.shape)``, behind them.
+        remaining: ``1 - dz/dlocation`` along the path of z given b, in the shape of z; along the free path
+            ``dz/dlocation`` is 1. The location is the logit of a bit, the log-probability of a category.
+    """
+
+    hard: Tensor
+    z: Tensor
+    remaining: Tensor
+
+
+def latent(family: Discrete, n: int, generator: torch.Generator) -> Latent:
+    """``n`` samples and what is behind them, from ``generator`` alone."""
+    hard = family.sample(n, generator)
+    shape = (n, *family.parameters.shape)
+    draw = torch.rand if isinstance(family, Bernoulli) else exponential
+    return latent_of(family, hard, drawn(draw, shape, generator, family.parameters))
+
+
+def latent_of(family: Discrete, hard: Tensor, noise: Tensor) -> Latent:
+    """What is behind given samples, by given noise.
+
+    Args:
+        family: Bernoulli or Categorical.
+        hard: ``(n, *batch, *event)``.
+        noise: ``(n, *parameters.shape)``: uniform on [0, 1) for bits, exponential for categories.
+    """
+    if isinstance(family, Bernoulli):
+        # z given b = 1 is log(1 + v e^logit) - log(1 - v), and the mirror image of it given b = 0.
+        sign = 2 * hard - 1
+        scaled = sign * family.logits + noise.log()
+        z = sign * (functional.softplus(scaled) - torch.log1p(-noise))
+        return Latent(hard, z, torch.sigmoid(-scaled))
+    # The largest is -log E_k whichever k it is; every other one is Gumbel, truncated there.
+    hot = family.hot(hard)
+    clocks = noise.clamp_min(torch.finfo(noise.dtype).tiny).log()
+    first = (hot * clocks).sum(-1, keepdim=True)
+    scaled = clocks - family.log_probabilities
+    z = -torch.where(hot > 0.5, first, torch.logaddexp(scaled, first))
+    return Latent(hard, z, torch.where(hot > 0.5, 1.0, torch.sigmoid(first - scaled)))
+
+
+def squashed(family: Discrete, z: Tensor, temperature: float) -> Tensor:
+    """The relaxed samples: ``sigmoid(z / t)`` of bits, ``softmax(z / t)`` of categories."""
+    if isinstance(family, Bernoulli):
+        return torch.sigmoid(z / temperature)
+    return torch.softmax(z / temperature, -1)
+
+
+def to_latent(family: Discrete, y: Tensor, slopes: Tensor, temperature: float) -> Tensor:
+    """Slopes with respect to the relaxed samples y as slopes with respect to z."""
+    if isinstance(family, Bernoulli):
+        return slopes * y * (1 - y) / temperature
+    return y * (slopes - (y * slopes).sum(-1, keepdim=True)) / temperature
+
+
+def to_parameters(family: Discrete, slopes: Tensor) -> Tensor:
+    """Slopes with respect to the locations as slopes with respect to the logits."""
+    if isinstance(family, Bernoulli):
+        return slopes
+    return slopes - family.probabilities * slopes.sum(-1, keepdim=True)
