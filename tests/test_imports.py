@@ -112,7 +112,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("bias", "enumeration"),
     ("calls", "coupling", "recommend", "trials"),
     ("variance",),
-    ("curves",),
+    ("curves", "evaluation"),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "kernels", "rows", "tails"),
