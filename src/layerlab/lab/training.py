@@ -231,7 +231,7 @@ def _train(
     """The loop itself; returns the best weights and leaves everything else in ``state``."""
     saved_at = time.monotonic()
     backward = _backward_of(task)
-    with _interrupt_after_epoch(enabled=checkpoint is not None) as interrupted:
+    with interruptible(enabled=checkpoint is not None) as interrupted:
         while state.epoch < schedule.epochs and not _exhausted(schedule, state):
             epoch_started = time.perf_counter()
             metrics, step_seconds = _epoch(task, seed, state.epoch + 1, model, optimizer, backward)
@@ -258,7 +258,7 @@ def _train(
 
 
 @contextmanager
-def _interrupt_after_epoch(*, enabled: bool) -> Iterator[threading.Event]:
+def interruptible(*, enabled: bool) -> Iterator[threading.Event]:
     """Let the first Ctrl-C wait for the block's end, so that a whole state can be saved; the second stops at once.
 
     The block looks at the event and ends itself; KeyboardInterrupt is raised then. Python delivers signals to the
