@@ -113,6 +113,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("calls", "coupling", "recommend", "trials"),
     ("variance",),
     ("curves", "evaluation"),
+    ("policy",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("bounds", "kernels", "rows", "tails"),

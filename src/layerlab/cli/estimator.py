@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from layerlab.cli import estimator_policy
+
 app = typer.Typer(
     help="Score-function gradients of a function of yours: their variance, and optimisation with them.",
     no_args_is_help=True,
 )
+
+app.command(epilog=estimator_policy.EPILOG)(estimator_policy.policy)

@@ -92,3 +92,61 @@ def cells(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callab
             progress.update(tasks[name], advance=1, mean=f"mean accuracy {mean:.1f} %")
 
         yield report
+
+
+@contextmanager
+def parts(
+    description: str, keys: Sequence[str], look: Callable[[str], tuple[float, str]]
+) -> Iterator[Callable[[str], None]]:
+    """One bar over pieces of work that other processes do; yields ``done(key)``.
+
+    Args:
+        description: what is under way.
+        keys: the pieces.
+        look: ``look(key)`` tells the share of a piece that is done and a few words, read from what it leaves behind.
+    """
+    import threading
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    finished: set[str] = set()
+    ended = threading.Event()
+    live = sys.stderr.isatty()
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        TextColumn("{task.fields[words]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not live,
+    ) as progress:
+        task = progress.add_task(description, total=float(len(keys)), words="")
+
+        def watch() -> None:
+            while not ended.wait(1.0):
+                found = [look(key) for key in keys if key not in finished]
+                shown = [words for _, words in found if words]
+                progress.update(
+                    task,
+                    completed=len(finished) + sum(share for share, _ in found),
+                    words="  ".join(shown[:4]),
+                )
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        if live:
+            watcher.start()
+        try:
+            yield finished.add
+        finally:
+            ended.set()
+            if live:
+                watcher.join()

@@ -35,7 +35,9 @@ def gymnasium() -> ModuleType:
     try:
         import gymnasium as found
     except ImportError:
-        raise UserError("policies need gymnasium, which is not installed: pip install 'layerlab[rl]'") from None
+        raise UserError(
+            "policies need gymnasium, which is not installed: pip install 'layerlab[rl]'"
+        ) from None
     return found
 
 

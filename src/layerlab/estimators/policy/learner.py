@@ -37,9 +37,7 @@ class Learner(nn.Module):
         generator = torch.Generator().manual_seed(stream_seed(seed, 0))
         columns = torch.from_numpy(environments.encoder.continuous & settings.normalise_observations)
         self.policy = Policy(columns, settings.hidden, environments.actions.head(), generator)
-        self.value = (
-            Value(len(columns), settings.hidden, generator) if settings.baseline == "value" else None
-        )
+        self.value = Value(len(columns), settings.hidden, generator) if settings.baseline == "value" else None
         self.register_buffer("profile", torch.zeros(PROFILE, dtype=torch.float64))
         self.register_buffer("square", torch.zeros((), dtype=torch.float64))
         self.profile: Tensor

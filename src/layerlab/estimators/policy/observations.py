@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 
+Columns = Callable[[Any], NDArray[np.float32]]
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
@@ -39,9 +40,7 @@ class Encoder:
         parts = self._parts(space)
         self._columns = [columns for columns, _, _ in parts]
         self.size = sum(width for _, width, _ in parts)
-        self.continuous = np.concatenate([np.full(width, plain) for _, width, plain in parts] or [[]]).astype(
-            bool
-        )
+        self.continuous = np.array([plain for _, width, plain in parts for _ in range(width)], bool)
         if self.size == 0:
             raise UserError(f"{name} observes nothing: its observation space {space} holds no number")
 
@@ -50,12 +49,12 @@ class Encoder:
         found = [columns(observations) for columns in self._columns]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
-    def _parts(self, space: Any) -> list[tuple[Callable[[Any], NDArray[np.float32]], int, bool]]:
+    def _parts(self, space: Any) -> list[tuple[Columns, int, bool]]:
         kind = type(space).__name__
         if kind in ("Dict", "Tuple"):
             keys = list(space.spaces) if kind == "Dict" else range(len(space.spaces))
             return [
-                (lambda x, key=key, columns=columns: columns(x[key]), width, plain)
+                (_inside(key, columns), width, plain)
                 for key in keys
                 for columns, width, plain in self._parts(space.spaces[key])
             ]
@@ -71,9 +70,11 @@ class Encoder:
         )
 
 
-def _one_hot(
-    sizes: NDArray[np.int64], start: NDArray[np.int64]
-) -> tuple[Callable[[Any], NDArray[np.float32]], int, bool]:
+def _inside(key: Any, columns: Columns) -> Columns:
+    return lambda observations: columns(observations[key])
+
+
+def _one_hot(sizes: NDArray[np.int64], start: NDArray[np.int64]) -> tuple[Columns, int, bool]:
     first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     width = int(sizes.sum())
 

@@ -113,13 +113,14 @@ def collect(
     last = np.stack(ended, axis=1)
     flat = np.flatnonzero(last[mask])
     copies, times = np.nonzero(last)
+    behind = [_row(finals[t], c) for c, t in zip(copies.tolist(), times.tolist(), strict=True)]
     return Episodes(
         observations=torch.from_numpy(np.stack(seen, axis=1)[mask]),
         actions=torch.stack(chosen, dim=1)[torch.from_numpy(mask)].clone(),
         rewards=np.stack(gained, axis=1)[mask],
         lengths=np.diff(flat, prepend=-1),
         truncated=np.stack(cut, axis=1)[copies, times],
-        finals=torch.from_numpy(np.stack([_row(finals[t], c) for c, t in zip(copies, times, strict=True)])),
+        finals=torch.from_numpy(np.stack(behind)),
     )
 
 

@@ -36,7 +36,7 @@ class Settings:
         check_every: updates between two looks at the policy in fresh episodes; the best one is kept.
         target: mean return at which training ends; None takes the environment's own threshold, if it has one.
         episodes: of an evaluation.
-        sampled: evaluate with sampled actions, and not with the most probable ones.
+        sampled: evaluate with sampled actions, as trained, or else with the most probable ones.
 
     Raises:
         UserError: a value out of range, or two that exclude each other.
@@ -64,7 +64,7 @@ class Settings:
     check_every: int = 10
     target: float | None = None
     episodes: int = 100
-    sampled: bool = False
+    sampled: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -74,7 +74,9 @@ class Settings:
             if getattr(self, name) < 1:
                 raise UserError(f"expected {name} of at least 1, got {getattr(self, name)}")
         if self.groups < 2:
-            raise UserError(f"expected at least 2 groups, got {self.groups}: one tells nothing of the variance")
+            raise UserError(
+                f"expected at least 2 groups, got {self.groups}: one tells nothing of the variance"
+            )
         if self.batch % self.groups:
             raise UserError(
                 f"expected a batch that divides into {self.groups} groups, got {self.batch} episodes; "

@@ -198,10 +198,13 @@ class _Run:
             seed=stream_seed(self.seed, _EPISODES, number) % 2**32,
             generator=generator,
         )
+        collected = time.perf_counter()
         steps = (self.state.history[-1]["steps"] if self.state.history else 0) + int(episodes.lengths.sum())
         look = number % self.settings.check_every == 0 or steps >= self.settings.steps
-        # Before the step: all baselines on one batch of one policy can be compared.
-        compared = self._variances(episodes) if look else {}
+        # Before the step: all baselines on one batch of one policy can be compared. Early on at powers of 2, since a
+        # simple task is solved before the first look.
+        compare = look or number & (number - 1) == 0
+        compared = self._variances(episodes) if compare else {}
         middle = time.perf_counter()
         estimate = self.learner.learn(episodes, self.optimizer, generator)
         returns = episodes.returns
@@ -231,7 +234,7 @@ class _Run:
         elif not self.state.records:
             # Before the first look the latest weights are the best known ones.
             self.best, self.state.best_epoch = _copy(self.learner), number
-        self.state.step_times.append(done - started if not look else done - middle)
+        self.state.step_times.append(done - middle + collected - started)
         self.state.seconds += time.perf_counter() - started
 
     def look(self, episodes: int, stream: int, number: int) -> dict[str, Any]:
