@@ -1,0 +1,1 @@
+"""Policy gradients on environments of gymnasium: REINFORCE, its baselines, and the variance of its gradient."""
