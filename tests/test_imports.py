@@ -116,10 +116,10 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("policy",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("bounds", "kernels", "rows", "tails"),
+    ("binary_fields", "bounds", "kernels", "memory", "rows", "tails"),
     ("certificate", "distortion", "hadamard", "maps"),
-    ("document", "frames", "layers", "simplex"),  # kerdock, signs
-    ("transform",),
+    ("cosets", "document", "frames", "layers", "simplex"),
+    ("kerdock", "transform"),  # signs
     # codebook
     # archive, inspection
     # theorems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from layerlab.errors import UserError
@@ -31,13 +32,33 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     ...     (Path(folder) / "note.txt").read_bytes()
     b'done'
     """
+    stream_atomic(path, [content])
+
+
+def stream_atomic(path: str | Path, content: Iterable[bytes]) -> None:
+    """As `write_atomic`, from pieces that need not be in memory together.
+
+    Args:
+        path: the file to write; its folder must exist. An existing file is replaced.
+        content: what it shall hold, piece by piece; an error that making a piece raises leaves the old file.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stream_atomic(Path(folder) / "note.txt", (word.encode() for word in ("do", "ne")))
+    ...     (Path(folder) / "note.txt").read_bytes()
+    b'done'
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
     try:
         try:
             # "x" follows no link and reuses no file; the mode is the user's usual one, unlike mkstemp's.
             with temporary.open("xb") as stream:
-                stream.write(content)
+                for piece in content:
+                    stream.write(piece)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)

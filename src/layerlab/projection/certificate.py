@@ -260,7 +260,7 @@ def sign_scan(
     from layerlab.projection.kernels.pairs_cpu import sign_pairs
 
     parts = torch.get_num_threads()
-    counts = np.zeros((parts, dim + 1), np.int64)
+    counts = np.zeros((parts, 4, dim + 1), np.int64)
     kept = _Kept(parts, nearest)
     sizes = [_pairs_of(tile) for tile in tiles.tolist()]
     done = 0
@@ -270,7 +270,7 @@ def sign_scan(
         done += sum(sizes[start : start + _TILES_AT_ONCE])
         report(done, sum(sizes))
     products, firsts, seconds = kept.merged()
-    return counts.sum(axis=0), _listed(products / dim, firsts, seconds, nearest)
+    return counts.sum(axis=(0, 1)), _listed(products / dim, firsts, seconds, nearest)
 
 
 def _pairs_of(tile: list[int]) -> int:

@@ -85,6 +85,15 @@ def _offer(values: Any, places: Any, size: int, value: float, i: int, j: int) ->
     return size
 
 
+@allocating
+def _among(value: float, least: float, i: int, j: int, places: Any) -> bool:
+    """Whether a pair can take the place of the root, whose absolute value is ``least`` (negative: there is room)."""
+    if value > least:
+        return True
+    # Codes with few cosines have many pairs like the root: those after it are turned away here, and cost little.
+    return value == least and (i < places[0, 0] or (i == places[0, 0] and j < places[0, 1]))
+
+
 @kernel
 def sign_pairs(
     packed: Any,
@@ -103,7 +112,8 @@ def sign_pairs(
         packed: (count, words) uint64, a bit for each minus sign.
         dim: how many bits of a row are used.
         tiles: (tiles, 4) first and last row and column; where rows and columns begin alike, only columns after the row.
-        counts: (parts, dim + 1) int64, to which the pairs at each distance are added.
+        counts: (parts, 4, dim + 1) int64, to which the pairs at each distance are added. Four, for neighbours in a row
+            are often at the same distance, and the next addition to a number waits for the last.
         values, places, sizes: (parts, kept), (parts, kept, 2), (parts,): the nearest pairs, kept up.
         first, last: the parts to do; part p of P does the tiles p, p + P, ...
     """
@@ -126,12 +136,12 @@ def sign_pairs(
                         b += ones(bits ^ packed[j + 1, word])
                         c += ones(bits ^ packed[j + 2, word])
                         d += ones(bits ^ packed[j + 3, word])
-                    found[a] += 1
-                    found[b] += 1
-                    found[c] += 1
-                    found[d] += 1
+                    found[0, a] += 1
+                    found[1, b] += 1
+                    found[2, c] += 1
+                    found[3, d] += 1
                     a, b, c, d = dim - 2 * a, dim - 2 * b, dim - 2 * c, dim - 2 * d
-                    if max(abs(a), abs(b), abs(c), abs(d)) >= least:
+                    if _among(max(abs(a), abs(b), abs(c), abs(d)), least, i, j, where):
                         size = _offer(near, where, size, a, i, j)
                         size = _offer(near, where, size, b, i, j + 1)
                         size = _offer(near, where, size, c, i, j + 2)
@@ -141,9 +151,9 @@ def sign_pairs(
                     a = 0
                     for word in range(words):
                         a += ones(x[word] ^ packed[j, word])
-                    found[a] += 1
+                    found[0, a] += 1
                     a = dim - 2 * a
-                    if abs(a) >= least:
+                    if _among(abs(a), least, i, j, where):
                         size = _offer(near, where, size, a, i, j)
                         least = abs(int(near[0])) if size == full else -1
         sizes[part] = size
@@ -192,7 +202,7 @@ def block_pairs(
                     candidates += abs(cosines[j]) >= least
                 if candidates > 0:
                     for j in range(start, stop):
-                        if abs(cosines[j]) >= least:
+                        if _among(abs(cosines[j]), least, row + i, column + j, where):
                             size = _offer(near, where, size, cosines[j], row + i, column + j)
                             least = block.dtype.type(abs(near[0]) if size == full else -1)
         sizes[part] = size
