@@ -114,6 +114,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("variance",),
     ("curves", "evaluation"),
     ("policy",),
+    ("theorems",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("binary_fields", "bounds", "kernels", "memory", "rows", "tails"),

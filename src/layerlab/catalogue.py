@@ -26,10 +26,11 @@ def catalogue() -> Register:
     'λ_max(L) ≤ 2 for the normalised Laplacian L = D^(−1/2) (D − A) D^(−1/2)'
     """
     from layerlab.attention import theorems as attention
+    from layerlab.estimators import theorems as estimators
     from layerlab.gradflow import theorems as gradflow
     from layerlab.graph import theorems as graph
 
-    return Register((*graph.CLAIMS, *gradflow.CLAIMS, *attention.CLAIMS))
+    return Register((*graph.CLAIMS, *gradflow.CLAIMS, *attention.CLAIMS, *estimators.CLAIMS))
 
 
 def graph_for(data: str, claims: Iterable[Claim]) -> Graph:
