@@ -118,9 +118,9 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("binary_fields", "bounds", "kernels", "memory", "rows", "tails"),
-    ("certificate", "distortion", "hadamard", "maps"),
+    ("certificate", "distortion", "hadamard", "maps", "packing"),
     ("cosets", "document", "frames", "layers", "simplex"),
-    ("kerdock", "transform"),  # signs
+    ("kerdock", "signs", "transform"),
     # codebook
     # archive, inspection
     # theorems

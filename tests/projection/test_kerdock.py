@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from layerlab.errors import UserError
-from layerlab.projection import cosets, memory
+from layerlab.projection import memory, packing
 from layerlab.projection.bounds import floor
 from layerlab.projection.certificate import certify
-from layerlab.projection.cosets import alternating_forms, pack, ranks, walsh_functions
+from layerlab.projection.cosets import alternating_forms, ranks, walsh_functions
 from layerlab.projection.kerdock import Kerdock
+from layerlab.projection.packing import pack
 
 
 @pytest.mark.parametrize("dim", [4, 16, 64])
@@ -135,7 +136,7 @@ def test_walsh_functions(dim):
 
 @pytest.mark.parametrize("form", ["float32", "int8"])
 def test_written_file_is_what_vectors_are(tmp_path, form, monkeypatch):
-    monkeypatch.setattr(cosets, "_AT_ONCE", 64 * 100)  # pieces that end inside bases
+    monkeypatch.setattr(packing, "_AT_ONCE", 64 * 100)  # pieces that end inside bases
     lines = Kerdock(64)
     done = []
     lines.write(tmp_path / "lines.npy", 2_100, form=form, progress=lambda *numbers: done.append(numbers))

@@ -17,26 +17,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.lab.files import stream_atomic
 from layerlab.projection.bounds import floors
 from layerlab.projection.certificate import Certificate, Pair, sign_histogram, sign_scan, triangle
 from layerlab.projection.memory import refuse_beyond
-
-Packed = NDArray[np.uint64]
-Form = Literal["float32", "int8"]
+from layerlab.projection.packing import Form, Packed, Rows, all_rows, pack, pieces, unpacked, write_rows
 
 # Pairs measured beside a proof, if there are as many.
 MEASURED = 10**9
-# Entries made at a time.
-_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class CosetCode(ABC):
             yield first, stop
             first = stop
 
-    def rows(self, first: int, last: int, form: Form = "float32") -> NDArray[np.float32] | NDArray[np.int8]:
+    def rows(self, first: int, last: int, form: Form = "float32") -> Rows:
         """Lines ``first ... last - 1``.
 
         Args:
@@ -105,10 +98,7 @@ class CosetCode(ABC):
         signed = min(last, max(first, self.dim * self.cosets))
         out = np.zeros((last - first, self.dim), np.float32 if form == "float32" else np.int8)
         if signed > first:
-            packed = self.packed(first, signed)
-            bits = np.unpackbits(packed.view(np.uint8), axis=1, bitorder="little", count=self.dim)
-            scale = 1 / math.sqrt(self.dim) if form == "float32" else 1
-            out[: signed - first] = np.array([scale, -scale], out.dtype)[bits]
+            out[: signed - first] = unpacked(self.packed(first, signed), self.dim, form)
         units = np.arange(signed, last)
         out[units - first, units - self.dim * self.cosets] = 1
         return out
@@ -126,15 +116,7 @@ class CosetCode(ABC):
             UserError: more than there are, fewer than 1, or more than memory holds.
         """
         count = self._checked(count)
-        refuse_beyond(
-            4 * count * self.dim,
-            f"{count:,} vectors of {self.dim:,} dimensions in float32",
-            "ask for fewer, or stream them to a file with .write(path)",
-        )
-        out = torch.empty(count, self.dim)
-        for first, last in self._pieces(count):
-            out[first:last] = torch.from_numpy(self.rows(first, last))
-        return out
+        return all_rows(count, self.dim, self.rows)
 
     def write(
         self,
@@ -155,17 +137,7 @@ class CosetCode(ABC):
             UserError: as for `vectors`, or the file cannot be written.
         """
         count = self._checked(count)
-        if form not in ("float32", "int8"):
-            raise UserError(f"expected the form 'float32' or 'int8', got {form!r}; take one of the two")
-
-        def content() -> Iterator[bytes]:
-            yield npy_header((count, self.dim), np.dtype(form))
-            for first, last in self._pieces(count):
-                yield self.rows(first, last, form).tobytes()
-                if progress is not None:
-                    progress(last, count)
-
-        stream_atomic(path, content())
+        write_rows(path, count, self.dim, form, self.rows, progress)
 
     def certify(
         self,
@@ -203,7 +175,7 @@ class CosetCode(ABC):
         signed = min(count, self.dim * self.cosets)
         drawn = self._drawn(signed, measured, seed)
         packed = np.concatenate(
-            [self.packed(first, last)[drawn[first:last]] for first, last in self._pieces(signed)]
+            [self.packed(first, last)[drawn[first:last]] for first, last in pieces(signed, self.dim)]
         )
         numbers = np.flatnonzero(drawn)
         tiles = triangle(len(numbers), self.dim)
@@ -246,11 +218,6 @@ class CosetCode(ABC):
         drawn[np.random.default_rng(seed).choice(lines, needed, replace=False)] = True
         return drawn
 
-    def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
-        step = max(1, _AT_ONCE // self.dim)
-        for first in range(0, count, step):
-            yield first, min(first + step, count)
-
     def _checked(self, count: int | None) -> int:
         if count is None:
             return self.count
@@ -277,18 +244,6 @@ def walsh_functions(dim: int) -> Packed:
         rows = np.block([[rows, rows], [rows, ~rows]])
     rows.flags.writeable = False
     return rows
-
-
-def pack(bits: NDArray[np.generic]) -> Packed:
-    """Rows of 0 and 1 to rows of 64-bit words, the first bit lowest.
-
-    >>> pack(np.array([[1, 0, 1, 1]])).tolist()
-    [[13]]
-    """
-    octets = np.packbits(bits.astype(bool), axis=1, bitorder="little")
-    padded = np.zeros((len(octets), -(-octets.shape[1] // 8) * 8), np.uint8)
-    padded[:, : octets.shape[1]] = octets
-    return padded.view("<u8").astype(np.uint64)
 
 
 def alternating_forms(packed: Packed, dim: int) -> NDArray[np.int64]:
@@ -343,13 +298,3 @@ def ranks(matrices: NDArray[np.int64]) -> NDArray[np.int64]:
         rows ^= with_it * pivot[:, None]
         found += (pivot >> column) & 1
     return found
-
-
-def npy_header(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> bytes:
-    """The beginning of a ``.npy`` file whose numbers follow."""
-    from io import BytesIO
-
-    stream = BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, description)
-    return stream.getvalue()

@@ -23,7 +23,8 @@ import numpy as np
 from layerlab.errors import UserError
 from layerlab.projection.binary_fields import BinaryField
 from layerlab.projection.bounds import is_power_of_four
-from layerlab.projection.cosets import CosetCode, Packed, Proof, alternating_forms, pack, ranks
+from layerlab.projection.cosets import CosetCode, Proof, alternating_forms, ranks
+from layerlab.projection.packing import Packed, pack
 
 # Matrices whose ranks are worked out together.
 _AT_ONCE = 1 << 18
