@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions
 
 from layerlab.errors import UserError
-from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
+from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian, drawn
 
 
 def normal(shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -137,6 +137,21 @@ def test_a_probability_next_to_one_keeps_its_digits() -> None:
     saturated = Bernoulli([2000.0])
     assert saturated.natural(torch.zeros(1, dtype=torch.float64)).tolist() == [0.0]
     assert saturated.log_prob(torch.ones(1, 1, dtype=torch.float64)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("family", [Bernoulli(torch.zeros(50)), Categorical(torch.zeros(50, 2))])
+def test_float32_families_are_drawn_by_numbers_finer_than_float32(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(*arguments: Any) -> Tensor:
+        seen.append(drawn(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("layerlab.estimators.families.drawn", watched)
+    family.sample(20, torch.Generator().manual_seed(0))
+    assert bool((seen[0] * 2**24 % 1 > 0).any())
 
 
 def test_parameters_are_a_copy() -> None:

@@ -136,8 +136,7 @@ class Bernoulli(Family):
         return Bernoulli(_same_shape(parameters, self.logits))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        uniform = drawn(torch.rand, (n, *self.logits.shape), generator, self.logits)
-        return (uniform < self.probabilities).to(self.logits.dtype)
+        return (uniform(n, generator, self.logits) < self.probabilities).to(self.logits.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         each = x * functional.logsigmoid(self.logits) + (1 - x) * functional.logsigmoid(-self.logits)
@@ -219,10 +218,11 @@ class Categorical(Family):
         return Categorical(_same_shape(parameters, self.logits), self.one_hot)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        # The first of k exponential clocks with rates p_j is clock j with probability p_j.
-        clocks = drawn(exponential, (n, *self.logits.shape), generator, self.logits)
-        first = (self.logits - clocks.log()).argmax(-1)
-        return self.hot(first) if self.one_hot else first
+        u = uniform(n, generator, self.logits[..., :1])
+        # Without the last sum, which rounding may leave below u.
+        sums = self.probabilities.to(torch.float64).cumsum(-1)[..., :-1]
+        x = (u >= sums).sum(-1)
+        return self.hot(x) if self.one_hot else x
 
     def log_prob(self, x: Tensor) -> Tensor:
         return (self.hot(x) * self.log_probabilities).sum((-2, -1))
@@ -359,6 +359,14 @@ def drawn(
         )
     numbers = draw(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
     return numbers.to(like.device)
+
+
+def uniform(n: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Uniform numbers ``(n, *like.shape)`` on [0, 1), float64 whatever ``like`` is.
+
+    Those of float32 are multiples of 2^-24: a probability below that would be drawn far too often.
+    """
+    return drawn(torch.rand, (n, *like.shape), generator, like.to(torch.float64))
 
 
 def exponential(shape: Sequence[int], *, generator: torch.Generator, **options: Any) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from layerlab.estimators.estimator import Estimator, Terms
-from layerlab.estimators.families import Bernoulli, Family, Gaussian, drawn
+from layerlab.estimators.families import Bernoulli, Family, Gaussian, uniform
 from layerlab.estimators.values import Function, evaluated
 
 
@@ -27,8 +27,7 @@ class _BitPairs(Estimator):
     cost: ClassVar[int] = 2
 
     def _terms(self, f: Function, family: Family, samples: int, generator: torch.Generator) -> Terms:
-        shape = (samples // 2, *family.parameters.shape)
-        return self.from_uniform(f, family, drawn(torch.rand, shape, generator, family.parameters))
+        return self.from_uniform(f, family, uniform(samples // 2, generator, family.parameters))
 
     def from_uniform(self, f: Function, family: Family, u: Tensor) -> Terms:
         """The terms of given uniform numbers.
@@ -36,10 +35,10 @@ class _BitPairs(Estimator):
         Args:
             f: see `Estimator.terms`.
             family: Bernoulli.
-            u: ``(m, *batch, bits)`` in [0, 1).
+            u: ``(m, *batch, bits)`` in [0, 1), float64.
         """
         assert isinstance(family, Bernoulli)
-        x = torch.cat([1 - u < family.probabilities, u < family.probabilities]).to(u.dtype)
+        x = torch.cat([1 - u < family.probabilities, u < family.probabilities]).to(family.logits.dtype)
         values = evaluated(f, x, tuple(family.batch_shape))
         first, second = values.chunk(2)
         weights = family.spread(first - second)
@@ -61,7 +60,7 @@ class Arm(_BitPairs):
     title: ClassVar[str] = "ARM"
 
     def directions(self, family: Bernoulli, u: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        return u - 0.5
+        return (u - 0.5).to(family.logits.dtype)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ gradients unless they are asked for, and what it raises or returns is checked be
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Meter:
 
     Attributes:
         evaluations: samples so far (rows of the first dimension).
-        seconds: wall time inside the function so far.
+        seconds: wall time inside the function, and inside its derivative, so far.
 
     >>> meter = Meter(lambda x: x.sum(-1))
     >>> evaluated(meter, torch.ones(5, 3)).tolist(), meter.evaluations
@@ -42,9 +43,15 @@ class Meter:
 
     def __call__(self, samples: Tensor) -> Any:
         self.evaluations += len(samples)
+        with self.timed():
+            return self.f(samples)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Counts the seconds inside the ``with`` block."""
         start = time.perf_counter()
         try:
-            return self.f(samples)
+            yield
         finally:
             self.seconds += time.perf_counter() - start
 
@@ -106,7 +113,8 @@ def differentiated(f: Function, points: Tensor, batch_shape: tuple[int, ...] = (
                 "cannot follow to the samples; write f with torch operations, or take an estimator that needs "
                 "values only, such as leave-one-out"
             )
-        with user_code("the derivative of f raised"):
+        timed = f.timed() if isinstance(f, Meter) else contextlib.nullcontext()
+        with timed, user_code("the derivative of f raised"):
             (slopes,) = torch.autograd.grad(returned.sum(), leaf, allow_unused=True)
     if slopes is None:
         slopes = torch.zeros_like(points)
