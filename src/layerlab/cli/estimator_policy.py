@@ -81,10 +81,10 @@ def policy(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
-    from layerlab.estimators.policy.environments import Source
     from layerlab.estimators.policy.page import policy_page
     from layerlab.estimators.policy.runs import policy_run, under_way
     from layerlab.estimators.policy.settings import Settings
+    from layerlab.estimators.policy.source import Source
     from layerlab.lab.race import cell_key
     from layerlab.lab.report.page import write
     from layerlab.lab.subjects import notice

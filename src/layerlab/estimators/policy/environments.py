@@ -1,4 +1,4 @@
-"""Environments of gymnasium, vectorised: opened, reset, stepped and checked.
+"""Environments of gymnasium, vectorised: reset, stepped and checked.
 
 gymnasium's vector environments differ in when they reset a copy whose episode has ended: at the next step (its
 action is not used and nothing is learned from that step), in the same step (the last observation is then in
@@ -7,10 +7,8 @@ action is not used and nothing is learned from that step), in the same step (the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -21,151 +19,7 @@ from layerlab.estimators.policy.actions import ActionFormat
 from layerlab.estimators.policy.observations import Encoder
 from layerlab.lab import subjects
 
-MODES = ("auto", "vector", "sync", "async")
 ACTIONS = ("Discrete", "MultiDiscrete", "MultiBinary", "Box")
-_SYNC_COPIES = 8
-
-
-def gymnasium() -> ModuleType:
-    """The package gymnasium.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import gymnasium as found
-    except ImportError:
-        raise UserError(
-            "policies need gymnasium, which is not installed: pip install 'layerlab[rl]'"
-        ) from None
-    return found
-
-
-@dataclass(frozen=True)
-class Source:
-    """An environment by name; picklable, so that another process can open it too.
-
-    Args:
-        name: an id that gymnasium knows (``CartPole-v1``, ``module:Name-v0``), or ``FILE.py:FACTORY`` of a
-            function or class that returns a `gymnasium.Env`.
-        options: keyword arguments for the environment.
-        max_episode_steps: truncates episodes; None keeps the environment's own limit.
-        mode: "vector" (the environment's own vectorised form), "sync" (copies one after the other), "async"
-            (copies in processes of their own) or "auto": "vector" where there is one, else "sync".
-        copies: of the environment; None chooses.
-    """
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    max_episode_steps: int | None = None
-    mode: str = "auto"
-    copies: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f"unknown vectorisation {self.mode!r}; expected one of {', '.join(MODES)}")
-        for name in ("max_episode_steps", "copies"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"expected {name} of at least 1, got {value}")
-
-    @property
-    def is_file(self) -> bool:
-        """Whether a user's file is run, and not an id looked up."""
-        return ".py:" in self.name
-
-    def __call__(self) -> Any:
-        """One environment.
-
-        Raises:
-            UserError: an unknown id, a package that is missing, or code that raises.
-        """
-        gym = gymnasium()
-        limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
-        if not self.is_file:
-            with _Explained(self.name):
-                return gym.make(self.name, disable_env_checker=True, **limit, **self.options)
-        factory = subjects.load(self.name)
-        with subjects.user_code(f"{self.name} raised"):
-            made = factory(**self.options)
-        if not isinstance(made, gym.Env):
-            raise UserError(f"{self.name} returned {type(made).__name__}; expected a gymnasium.Env")
-        return made if not limit else gym.wrappers.TimeLimit(made, **limit)
-
-    def open(self, episodes: int) -> Environments:
-        """Copies for that many episodes at a time.
-
-        Raises:
-            UserError: as for a call; or spaces that are not supported.
-        """
-        gym = gymnasium()
-        vectorised = self._has_vector_form()
-        if self.mode == "vector" and not vectorised:
-            raise UserError(f"{self.name} has no vectorised form of its own; choose sync or async")
-        if vectorised and self.mode in ("auto", "vector"):
-            limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
-            copies = min(self.copies or episodes, episodes)
-            with _Explained(self.name):
-                made = gym.make_vec(
-                    self.name, copies, vectorization_mode="vector_entry_point", **limit, **self.options
-                )
-        elif self.mode == "async":
-            makers = [self] * min(self.copies or 2, episodes)
-            # spawn: a forked child of a process that has used torch's threads can hang.
-            made = gym.vector.AsyncVectorEnv(makers, context="spawn")
-        else:
-            # Few copies: one whose episodes are done is still stepped until the others' are.
-            makers = [self] * min(self.copies or _SYNC_COPIES, episodes)
-            made = gym.vector.SyncVectorEnv(makers)
-        try:
-            return Environments(made, self.name)
-        except UserError:
-            made.close()
-            raise
-
-    def facts(self) -> dict[str, Any]:
-        """What the environment says of itself: its threshold of being solved, and its limit of steps.
-
-        Raises:
-            UserError: as for a call.
-        """
-        made = self()
-        try:
-            spec = made.spec
-            return {
-                "threshold": None if spec is None else spec.reward_threshold,
-                "limit": self.max_episode_steps or (None if spec is None else spec.max_episode_steps),
-            }
-        finally:
-            made.close()
-
-    def _has_vector_form(self) -> bool:
-        if self.is_file:
-            return False
-        with _Explained(self.name):
-            spec = gymnasium().spec(self.name)
-        return spec.vector_entry_point is not None
-
-
-class _Explained(subjects._Translated):
-    """Turns gymnasium's errors about an id into a `UserError`: near names, or the package that is missing."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} raised")
-        self._name = name
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        gym = gymnasium()
-        errors = gym.error
-        if isinstance(error, errors.DependencyNotInstalled | errors.UnregisteredEnv | errors.DeprecatedEnv):
-            text = " ".join(str(error).split())
-            if isinstance(error, errors.DependencyNotInstalled):
-                raise UserError(f"{self._name} needs a package that is missing: {text}") from error
-            # Ids in capitals compare badly with those in small letters.
-            known = {name.lower(): name for name in gym.registry}
-            near = difflib.get_close_matches(self._name.lower(), known, 4, 0.5)
-            mend = ", ".join(known[name] for name in near) or "an id of gymnasium, or FILE.py:FACTORY"
-            raise UserError(f"gymnasium knows no environment {self._name!r}; did you mean {mend}?") from error
-        super().__exit__(kind, error, trace)
 
 
 @dataclass(frozen=True)
@@ -268,7 +122,8 @@ class Environments:
             with subjects.user_code(f"{self.name}: reset raised"):
                 observations, _ = self.vector.reset(options={"reset_mask": ended})
             found = self.encoder(observations)
-        self._check(found, np.ones(self.count, bool), "observation")
+        for seen in (found, finals):
+            self._check(seen, np.ones(self.count, bool), "observation")
         self._ended = ended
         return Step(found, rewards, terminated, truncated, finals, used)
 

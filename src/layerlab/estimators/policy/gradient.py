@@ -64,8 +64,8 @@ def estimate_gradient(
     """
     size = len(episodes.lengths) // groups
     ends = np.cumsum(episodes.lengths)[size - 1 :: size].tolist()
-    weights = torch.from_numpy(advantages).to(torch.get_default_dtype())
     parameters = list(policy.parameters())
+    weights = torch.from_numpy(advantages).to(parameters[0].dtype)
     found, total = [], 0.0
     start = 0
     for end in ends:
@@ -78,7 +78,7 @@ def estimate_gradient(
             objective = objective + entropy * entropies
         gradients = torch.autograd.grad(objective / size, parameters)
         found.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-        total += float(entropies)
+        total += float(entropies.detach())
         start = end
     stacked = torch.stack(found)
     mean = stacked.mean(dim=0)

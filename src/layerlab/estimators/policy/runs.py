@@ -18,10 +18,10 @@ from statistics import median
 from typing import Any
 
 from layerlab.errors import UserError
-from layerlab.estimators.policy.environments import Source
 from layerlab.estimators.policy.learner import Learner
 from layerlab.estimators.policy.networks import Policy
 from layerlab.estimators.policy.settings import BASELINES, Settings
+from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.training import train
 from layerlab.lab.race import CellResult, cell_key, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
@@ -65,6 +65,10 @@ def policy_run(
         KeyboardInterrupt: Ctrl-C; finished cells and the updates of the others are in the folder.
     """
     # What would fail in every worker fails here, before anything is written.
+    if len(set(baselines)) < len(baselines):
+        raise UserError(
+            f"expected each baseline once, got {', '.join(baselines)}; leave out what is named twice"
+        )
     wanted = {name: replace(settings, baseline=name) for name in baselines}
     with source.open(1):
         pass

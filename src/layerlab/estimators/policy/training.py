@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.estimators.policy.environments import Environments, Source
+from layerlab.estimators.policy.environments import Environments
 from layerlab.estimators.policy.evaluation import evaluate
 from layerlab.estimators.policy.learner import Learner
 from layerlab.estimators.policy.networks import Policy
 from layerlab.estimators.policy.rollouts import Episodes, collect
 from layerlab.estimators.policy.settings import BASELINES, Settings
+from layerlab.estimators.policy.source import Source
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
 from layerlab.lab.training import interruptible, one_thread, stream_seed
 
