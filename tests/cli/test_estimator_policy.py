@@ -11,7 +11,7 @@ import pytest
 
 CHOICE = f"{Path(__file__).parents[1] / 'estimators' / 'policy' / 'given_environments.py'}:Choice"
 Cli = Callable[..., Any]
-SMALL = ("--steps", 320, "--batch", 8, "--hidden", 8, "--episodes", 10, "--jobs", 1)
+SMALL = ("--steps", 160, "--batch", 8, "--hidden", 8, "--episodes", 10, "--jobs", 1)
 
 
 def test_a_policy_is_trained_told_and_not_trained_twice(cli: Cli, tmp_path: Path) -> None:
