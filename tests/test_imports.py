@@ -122,8 +122,10 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("certificate", "distortion", "hadamard", "maps", "packing"),
     ("cosets", "document", "frames", "layers", "simplex"),
     ("kerdock", "signs", "transform"),
-    # codebook
-    # archive, inspection
+    ("choice",),
+    ("building",),
+    ("archive", "codebooks"),
+    ("inspection",),
     # theorems
 )
 ORDERS = {

@@ -124,7 +124,7 @@ def test_lines_of_the_plane_stand_at_equal_angles(count: int) -> None:
         (lambda: optimised_frame(1, 5), "dimension of at least 2"),
         (lambda: optimised_frame(4, 4), "up to 4 vectors are orthonormal"),
         (lambda: optimised_frame(0, 4), "dimension of at least 2"),
-        (lambda: optimised_frame(10, 513), "too many to optimise"),
+        (lambda: optimised_frame(10, 257), "too many to optimise"),
         (lambda: optimised_frame(3, 7, field="quaternion"), "'real' or 'complex', got 'quaternion'"),  # type: ignore[arg-type]
         (lambda: optimised_frame(3, 7, restarts=0), "restarts 0"),
         (lambda: plane(1), "count 1"),
@@ -136,6 +136,6 @@ def test_what_cannot_be_optimised_is_refused(call: object, words: str) -> None:
 
 
 def test_the_largest_sizes_fit() -> None:
-    assert fits(16, 512)
-    assert not fits(17, 512)
-    assert not fits(2, 513)
+    assert fits(16, 256)
+    assert not fits(17, 256)
+    assert not fits(2, 257)

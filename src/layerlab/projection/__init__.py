@@ -9,11 +9,14 @@ import importlib
 from typing import Any
 
 _HOMES: dict[str, str] = {
+    "Codebook": "codebooks",
     "JLProjection": "layers",
     "JLTransform": "transform",
+    "certify": "certificate",
+    "codebook": "codebooks",
 }
 
-__all__ = ["JLProjection", "JLTransform"]
+__all__ = ["Codebook", "JLProjection", "JLTransform", "certify", "codebook"]
 
 
 def __getattr__(name: str) -> Any:
