@@ -103,8 +103,7 @@ ATTENTION_RANKS = (
     ("theorems",),
 )
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
-    ("draws", "values"),
-    ("families",),
+    ("families", "values"),
     ("distributions", "estimator"),
     ("derivative", "pairs", "relaxation", "score"),
     ("relaxed",),
@@ -114,7 +113,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("calls", "coupling", "recommend", "trials"),
     ("variance",),
     ("curves", "evaluation"),
-    ("policy",),
+    ("inspection", "policy"),
     ("theorems",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (

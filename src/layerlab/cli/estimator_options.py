@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,10 +55,43 @@ def space(bits: int | None, categories: str | None, gaussian: int | None) -> Spa
 
 def parameters(space: Space, probability: float | None, file: Path | None) -> Tensor:
     """The parameters that one of the two options names, or the default ones."""
-    from layerlab.errors import UserError
-
-    if probability is not None and file is not None:
-        raise UserError("expected --probability or --parameters, got both; leave one out")
+    one_of(probability=probability, parameters=file)
     if probability is not None:
         return space.at_probability(probability)
     return space.default() if file is None else space.read(file)
+
+
+def one_of(**given: object) -> None:
+    """At most one of these options is given."""
+    from layerlab.errors import UserError
+
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UserError(f"expected one of {' and '.join(names)}, got both; leave one out")
+
+
+def function(subject: str, single: bool) -> Callable[[Tensor], Any]:
+    """The function that ``FILE.py:FUNC`` names, of a batch of samples."""
+    from layerlab.errors import UserError
+    from layerlab.estimators.calls import single as batched
+    from layerlab.lab.subjects import load
+
+    found = load(subject)
+    if not callable(found):
+        raise UserError(
+            f"{subject} is of type {type(found).__name__}; expected a function of a batch of samples"
+        )
+    return batched(found) if single else found
+
+
+@contextlib.contextmanager
+def hinting(single: bool) -> Iterator[None]:
+    """Adds --single to the message of a function that does not know what to do with a batch."""
+    from layerlab.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        if single or not any(words in str(error) for words in ("f raised", "f returned the shape")):
+            raise
+        raise UserError(f"{error}; a function of one sample needs --single") from error

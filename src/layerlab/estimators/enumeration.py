@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -168,13 +169,22 @@ class Moments:
 
         The score of a logit is ``1(x = its value) - probability``.
         """
-        return torch.einsum("dv,dpv->dp", self.parts[q], self._scores() ** r).reshape(self.space.shape)
+        if (q, r) not in self._known:
+            powers = self._scores**r
+            self._known[q, r] = (self.parts[q][:, None] * powers).sum(-1).reshape(self.space.shape)
+        return self._known[q, r]
 
     def gradient(self) -> Tensor:
         """Of E f with respect to the parameters, from conditional means: ``p_c (E[f | x = c] - E f)``."""
         centred = self.parts[1] - self.chances * self.parts[1].sum(-1, keepdim=True)
         return centred[:, 1] if self.space.kind == "bits" else centred
 
+    @cached_property
+    def _known(self) -> dict[tuple[int, int], Tensor]:
+        """What `with_score` has computed: every estimator asks for the same few."""
+        return {}
+
+    @cached_property
     def _scores(self) -> Tensor:
         """``(dims, parameters of a variable, k)``: the score of each parameter at each value."""
         if self.space.kind == "bits":

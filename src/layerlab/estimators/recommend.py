@@ -19,8 +19,8 @@ from layerlab.lab.statistics import paired_difference
 SIMPLICITY = (
     "reinforce",
     "constant",
-    "mean",
     "leave-one-out",
+    "mean",
     "optimal",
     "input",
     "antithetic",
@@ -94,7 +94,7 @@ def recommend(candidates: Sequence[Candidate], samples: int) -> Recommendation:
 
     >>> plain, other = Candidate("reinforce", 4.0, 4.0, 4.0), Candidate("leave-one-out", 1.0, 1.0, 1.0)
     >>> recommend([plain, other], 64).reason
-    'leave-one-out has the least variance of all unbiased estimators at 64 evaluations: 0.25 times that of reinforce'
+    'it has the least variance of all unbiased estimators at 64 evaluations: 0.25 times that of reinforce'
     """
     named = {candidate.name: candidate for candidate in candidates}
     if "reinforce" not in named:
@@ -144,40 +144,41 @@ def _tie(one: Candidate, best: Candidate) -> bool:
 
 
 def _reason(chosen: Candidate, best: Candidate, plain: Candidate, unbiased: int, samples: int) -> str:
-    at = f"at {samples:,} evaluations"
+    at = f"at {samples:,} evaluation{'' if samples == 1 else 's'}"
+    against = "" if chosen is plain else f"{times(ratio(chosen.variance, plain.variance))} that of reinforce"
     if plain.high == 0:
-        return f"every estimate is exact {at}: there is no variance to reduce"
+        return f"no estimate has any variance {at}, and it is the simplest"
+    if unbiased == 1:
+        return "it is the only unbiased estimator that was looked at"
+    if chosen.high == 0:
+        return f"it has no variance at all {at}"
     if chosen is best:
-        against = (
-            "no other has less"
-            if chosen is plain
-            else f"{times(ratio(chosen.variance, plain.variance))} that of reinforce"
-        )
-        if unbiased == 1:
-            return f"{chosen.name} is the only unbiased estimator that was looked at"
-        return f"{chosen.name} has the least variance of all unbiased estimators {at}: {against}"
-    close = ratio(chosen.variance, best.variance)
-    words = "the same variance" if abs(close - 1) <= _MARGIN else "no more variance, within the noise,"
-    against = (
-        "" if chosen is plain else f" ({times(ratio(chosen.variance, plain.variance))} that of reinforce)"
-    )
-    return f"{chosen.name} is the simplest of those of least variance {at}: {words} as {best.name}{against}"
+        return f"it has the least variance of all unbiased estimators {at}: {against or 'no other has less'}"
+    close = abs(ratio(chosen.variance, best.variance) - 1) <= _MARGIN
+    words = f"the same as {best.name}, to 1 %" if close else f"not told from {best.name} by the noise"
+    return f"it is the simplest of those with the least variance {at}: {words}{against and f', {against}'}"
 
 
 def _remarks(named: dict[str, Candidate], chosen: Candidate) -> list[str]:
     found = []
-    plain, mean = named["reinforce"], named.get("mean")
+    plain, mean = named["reinforce"], named.get("mean, known", named.get("mean"))
     if mean is not None and mean.low > plain.high * (1 + 1e-9):
+        known = ", even when it is known" if mean.name == "mean, known" else ""
         found.append(
-            f"the mean of f as a baseline is worse than none here: {times(ratio(mean.variance, plain.variance))} the "
-            "variance of reinforce"
+            f"the mean of f as a baseline is worse than none here{known}: "
+            f"{times(ratio(mean.variance, plain.variance))} the variance of reinforce"
         )
     rivals = [c for c in named.values() if c.biased and math.isfinite(c.bias) and c.error < chosen.low]
     if rivals:
         rival = min(rivals, key=lambda c: c.error)
-        found.append(
-            f"{rival.name} is biased, and yet its mean squared error is lower: "
-            f"{times(ratio(rival.error, chosen.variance))} that of {chosen.name}; the bias stays, however many samples "
-            "are averaged"
-        )
+        error = f"{times(ratio(rival.error, chosen.variance))} that of {chosen.name}"
+        if rival.bias == 0:
+            found.append(
+                f"{rival.name} is biased in general, but not on this function: its variance is {error}"
+            )
+        else:
+            found.append(
+                f"{rival.name} is biased, and yet its mean squared error is lower: {error}; the bias stays, however "
+                "many samples are averaged"
+            )
     return found

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerlab.estimators.draws import drawn, exponential
-from layerlab.estimators.families import Bernoulli, Categorical
+from layerlab.estimators.families import Bernoulli, Categorical, drawn, exponential
 
 Discrete = Bernoulli | Categorical
 
