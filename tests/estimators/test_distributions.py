@@ -66,6 +66,32 @@ def test_scores_by_autograd_equal_closed_forms() -> None:
     assert family.outcomes() is None
 
 
+def test_many_samples_are_scored_in_blocks() -> None:
+    rate = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    family = family_of(distributions.Poisson(rate), parameters=rate)
+    x = family.sample(600, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(family.score(x), x / rate.detach() - 1)
+
+
+class _Unbatched(torch.autograd.Function):
+    """Twice its input; torch cannot batch its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return torch.tensor(slope.detach().numpy() * 2.0)
+
+
+def test_what_torch_cannot_batch_is_scored_one_by_one() -> None:
+    half = torch.tensor([1.0, 1.5], dtype=torch.float64, requires_grad=True)
+    family = family_of(distributions.Poisson(_Unbatched.apply(half)), parameters=half)
+    x = family.sample(5, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(family.score(x), 2 * (x / (2 * half.detach()) - 1))
+
+
 def test_several_parameters_count_as_one_vector() -> None:
     mean = normal(3).requires_grad_()
     raw = normal(3, seed=1).requires_grad_()

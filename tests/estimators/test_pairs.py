@@ -124,6 +124,7 @@ def test_ranks_are_biased_robust_and_labelled() -> None:
 
     terms = estimator.terms(outlier, GAUSSIAN, 64, torch.Generator().manual_seed(0))
     assert terms.gradient.abs().max() < 10
+    assert not terms.independent
     many = estimator.terms(polynomial, GAUSSIAN, 100_000, torch.Generator().manual_seed(0))
     assert (many.gradient - polynomial_gradient())[0].abs().max() > 0.5
     constant = estimator.terms(lambda x: [3.0] * len(x), GAUSSIAN, 64, torch.Generator().manual_seed(0))

@@ -99,6 +99,7 @@ def test_the_optimal_baseline_of_each_sample_is_that_of_the_others() -> None:
         others = [j for j in range(len(x)) if j != i]
         b = (values[others] * lengths[others]).sum() / lengths[others].sum()
         torch.testing.assert_close(terms[i], (values[i] - b) * scores[i], rtol=1e-12, atol=1e-14)
+    assert not OptimalBaseline().from_samples(family, x, values).independent
 
 
 def test_the_optimal_baseline_tends_to_the_best_constant(bits: Any) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor, distributions
 from layerlab.errors import UserError
 from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 
+_BLOCK = 256  # samples that are scored by autograd at once
+
 
 def family_of(distribution: Any, parameters: Tensor | Sequence[Tensor] | None = None) -> Family:
     """The `Family` of a distribution.
@@ -130,9 +132,10 @@ class Scored(Family):
     def score(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
             each = self._log_prob(x)
-            one = torch.eye(len(x), dtype=each.dtype, device=each.device)
-            scores = [self._gradient(each, direction) for direction in one]
-        return torch.stack(scores)
+        # As many gradients as samples, of a block at a time: they are n^2 numbers to ask for.
+        rows = torch.arange(len(x), device=each.device)
+        blocks = [(block[:, None] == rows).to(each.dtype) for block in rows.split(_BLOCK)]
+        return torch.cat([self._gradients(each, block) for block in blocks])
 
     def entropy(self) -> Tensor:
         return self._entropy().sum().detach()
@@ -140,7 +143,7 @@ class Scored(Family):
     def entropy_gradient(self) -> Tensor:
         with torch.enable_grad():
             total = self._entropy().sum()
-            return self._gradient(total, torch.ones_like(total))
+        return self._gradients(total, torch.ones(1, dtype=total.dtype, device=total.device))[0]
 
     def natural(self, gradient: Tensor) -> Tensor:
         raise UserError(f"the Fisher information of {self._name} is not known; take the plain gradient")
@@ -163,20 +166,32 @@ class Scored(Family):
         except NotImplementedError:
             raise UserError(f"torch knows no entropy of {self._name}") from None
 
-    def _gradient(self, outputs: Tensor, direction: Tensor) -> Tensor:
+    def _gradients(self, outputs: Tensor, directions: Tensor) -> Tensor:
+        """The gradient of ``outputs`` in each of ``directions``, ``(directions, *parameters.shape)``."""
+        mend = (
+            f"log_prob of {self._name} does not depend on the given parameters; "
+            "make the distribution from these very tensors"
+        )
         if not outputs.requires_grad:
-            raise UserError(
-                f"log_prob of {self._name} does not depend on the given parameters; "
-                "make the distribution from these very tensors"
+            raise UserError(mend)
+
+        def gradient(direction: Tensor, **options: bool) -> tuple[Tensor | None, ...]:
+            return torch.autograd.grad(
+                outputs, self._tensors, direction, retain_graph=True, allow_unused=True, **options
             )
-        found = torch.autograd.grad(outputs, self._tensors, direction, retain_graph=True, allow_unused=True)
+
+        try:
+            found = gradient(directions, is_grads_batched=True)
+        except RuntimeError:  # an operation that torch cannot batch
+            one_by_one = [gradient(direction) for direction in directions]
+            found = tuple(None if c[0] is None else torch.stack(c) for c in zip(*one_by_one, strict=True))
         if all(part is None for part in found):
-            raise UserError(
-                f"log_prob of {self._name} does not depend on the given parameters; "
-                "make the distribution from these very tensors"
-            )
-        parts = [torch.zeros_like(t) if p is None else p for p, t in zip(found, self._tensors, strict=True)]
-        return parts[0] if isinstance(self.made_from, Tensor) else torch.cat([p.flatten() for p in parts])
+            raise UserError(mend)
+        n = len(directions)
+        parts = [
+            t.new_zeros(n, *t.shape) if p is None else p for p, t in zip(found, self._tensors, strict=True)
+        ]
+        return parts[0] if isinstance(self.made_from, Tensor) else torch.cat([p.flatten(1) for p in parts], 1)
 
 
 def _vector(parameter: Tensor) -> Tensor:
