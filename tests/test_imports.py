@@ -113,7 +113,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("calls", "coupling", "recommend", "trials"),
     ("variance",),
     ("curves", "evaluation"),
-    ("inspection", "policy"),
+    ("inspection", "optimise", "policy"),
     ("theorems",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (

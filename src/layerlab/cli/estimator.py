@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from layerlab.cli import estimator_inspect, estimator_policy
+from layerlab.cli import estimator_inspect, estimator_optimise, estimator_policy
 
 app = typer.Typer(
     help="Score-function gradients of a function of yours: their variance, and optimisation with them.",
@@ -13,4 +13,5 @@ app = typer.Typer(
 )
 
 app.command(epilog=estimator_inspect.EPILOG)(estimator_inspect.inspect)
+app.command(epilog=estimator_optimise.EPILOG)(estimator_optimise.optimise)
 app.command(epilog=estimator_policy.EPILOG)(estimator_policy.policy)

@@ -112,6 +112,19 @@ class Memory:
         assert self.worst is not None
         return self.worst
 
+    def knows(self, key: str) -> bool:
+        """Whether this sample was evaluated, or tried to be."""
+        return key in self.values or key in self._failures
+
+    def leaders(self, count: int) -> list[str]:
+        """The samples with the best means, best first."""
+        return sorted(self.values, key=self.answer, reverse=self.maximise)[:count]
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """Let only these samples be the best: the others' single values of a noisy function are luck."""
+        chosen = (max if self.maximise else min)(keys, key=self.answer)
+        self._best = (chosen, self.answer(chosen))
+
     def best(self) -> tuple[str, float] | None:
         """The sample with the best mean, and its mean; None before there is a value."""
         return self._best
