@@ -25,8 +25,8 @@ def utilities(values: Tensor) -> Tensor:
     Args:
         values: ``(n,)`` float64.
 
-    >>> utilities(torch.tensor([5.0, 1.0, 1.0, 0.0, -3.0, -9.0], dtype=torch.float64)).tolist()[1:3]
-    [0.6, 0.6]
+    >>> [round(u, 3) for u in utilities(torch.tensor([5.0, 1.0, 1.0, 0.0, -3.0, -9.0], dtype=torch.float64)).tolist()]
+    [2.514, 0.243, 0.243, -1.0, -1.0, -1.0]
     """
     n = len(values)
     weights = (
