@@ -169,6 +169,9 @@ def test_parameters_are_a_copy() -> None:
     [
         (lambda: Bernoulli([0.0, math.inf]), r"got inf at \[1\]: a probability of exactly 0 or 1.*clamp"),
         (lambda: Bernoulli([math.nan]), r"expected finite Bernoulli logits, got nan at \[0\]"),
+        (lambda: Bernoulli("0.5"), "Bernoulli logits as a tensor, array or list of numbers, got '0.5'"),
+        (lambda: Bernoulli([[0.0], [0.0, 1.0]]), "as a tensor, array or list"),
+        (lambda: Gaussian([0.0], None), "log_std as a tensor, array or list of numbers, got None"),
         (lambda: Bernoulli([]), r"at least one, got \(0,\)"),
         (lambda: Bernoulli(torch.tensor(1.0)), r"shape \(\*batch, bits\).*got \(\)"),
         (lambda: Bernoulli(torch.zeros(2, dtype=torch.int64)), "float32 or float64, got torch.int64"),

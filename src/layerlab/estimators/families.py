@@ -283,7 +283,7 @@ class Gaussian(Family):
 
     def __post_init__(self) -> None:
         mean = _parameter(self.mean, "Gaussian means", "(*batch, d)", least_dims=1)
-        given = torch.as_tensor(self.log_std, dtype=mean.dtype, device=mean.device).detach()
+        given = _tensor(self.log_std, "log_std").detach().to(mean)
         try:
             log_std = given.expand(mean.shape)
         except RuntimeError:
@@ -375,8 +375,7 @@ def exponential(shape: Sequence[int], *, generator: torch.Generator, **options: 
 
 
 def _parameter(given: Any, name: str, shape: str, least_dims: int) -> Tensor:
-    if not isinstance(given, Tensor):
-        given = torch.as_tensor(given, dtype=torch.float64)
+    given = _tensor(given, name)
     if given.dtype not in (torch.float32, torch.float64):
         raise UserError(f"expected {name} in float32 or float64, got {given.dtype}; pass logits.float()")
     if given.ndim < least_dims or not given.numel():
@@ -394,6 +393,15 @@ def _parameter(given: Any, name: str, shape: str, least_dims: int) -> Tensor:
             "clamp the logits, to -30 ... 30 for example"
         )
     return given
+
+
+def _tensor(given: Any, name: str) -> Tensor:
+    if isinstance(given, Tensor):
+        return given
+    try:
+        return torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"expected {name} as a tensor, array or list of numbers, got {given!r:.80}") from None
 
 
 def _same_shape(parameters: Tensor, like: Tensor) -> Tensor:
