@@ -103,7 +103,8 @@ ATTENTION_RANKS = (
     ("theorems",),
 )
 ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
-    ("families", "values"),
+    ("draws", "values"),
+    ("families",),
     ("distributions", "estimator"),
     ("derivative", "pairs", "relaxation", "score"),
     ("relaxed",),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, distributions
 
 from layerlab.errors import UserError
-from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian, drawn
+from layerlab.estimators.draws import drawn
+from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 
 
 def normal(shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -89,7 +90,7 @@ def test_natural_solves_the_enumerated_fisher_information(made: Made) -> None:
     assert outcomes is not None
     scores = family.score(outcomes).flatten(1)
     fisher = (scores * family.log_prob(outcomes).exp()[:, None]).T @ scores
-    gradient = fisher @ normal((fisher.shape[0],), 5)
+    gradient = normal((fisher.shape[0],), 5)
     wanted = torch.linalg.pinv(fisher, rtol=1e-10) @ gradient
     found = family.natural(gradient.reshape(family.parameters.shape)).flatten()
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-10)
@@ -133,7 +134,7 @@ def test_sampling_draws_from_the_generator_alone() -> None:
 
 def test_a_probability_next_to_one_keeps_its_digits() -> None:
     family = Bernoulli(torch.tensor([30.0], dtype=torch.float32))
-    assert float(family.score(torch.ones(1, 1))) == pytest.approx(math.exp(-30.0), rel=1e-5)
+    assert float(family.score(torch.ones(1, 1))) == pytest.approx(math.exp(-30.0), rel=1e-5, abs=0)
     saturated = Bernoulli([2000.0])
     assert saturated.natural(torch.zeros(1, dtype=torch.float64)).tolist() == [0.0]
     assert saturated.log_prob(torch.ones(1, 1, dtype=torch.float64)).tolist() == [0.0]
@@ -149,7 +150,7 @@ def test_float32_families_are_drawn_by_numbers_finer_than_float32(
         seen.append(drawn(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr("layerlab.estimators.families.drawn", watched)
+    monkeypatch.setattr("layerlab.estimators.draws.drawn", watched)
     family.sample(20, torch.Generator().manual_seed(0))
     assert bool((seen[0] * 2**24 % 1 > 0).any())
 

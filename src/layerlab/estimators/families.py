@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerlab.errors import UserError
+from layerlab.estimators.draws import drawn, uniform
 
 OUTCOMES = 2**20  # as many as are enumerated unless asked otherwise
 
@@ -339,39 +339,6 @@ class Gaussian(Family):
 
     def natural(self, gradient: Tensor) -> Tensor:
         return gradient * torch.stack([self.std.square(), torch.full_like(self.mean, 0.5)], -2)
-
-
-def drawn(
-    draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, like: Tensor
-) -> Tensor:
-    """Random numbers of ``shape`` from ``generator``, in the dtype and on the device of ``like``.
-
-    Args:
-        draw: `torch.rand`, `torch.randn` or another with their keywords.
-
-    >>> drawn(torch.rand, (2,), torch.Generator().manual_seed(0), torch.zeros(1)).dtype
-    torch.float32
-    """
-    if not isinstance(generator, torch.Generator):
-        raise UserError(
-            f"expected a torch.Generator, got {type(generator).__name__}; "
-            "pass torch.Generator().manual_seed(0)"
-        )
-    numbers = draw(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
-    return numbers.to(like.device)
-
-
-def uniform(n: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Uniform numbers ``(n, *like.shape)`` on [0, 1), float64 whatever ``like`` is.
-
-    Those of float32 are multiples of 2^-24: a probability below that would be drawn far too often.
-    """
-    return drawn(torch.rand, (n, *like.shape), generator, like.to(torch.float64))
-
-
-def exponential(shape: Sequence[int], *, generator: torch.Generator, **options: Any) -> Tensor:
-    """Standard exponential numbers, for `drawn`."""
-    return torch.empty(shape, **options).exponential_(generator=generator)
 
 
 def _parameter(given: Any, name: str, shape: str, least_dims: int) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerlab.estimators.families import Bernoulli, Categorical, drawn, exponential
+from layerlab.estimators.draws import drawn, exponential
+from layerlab.estimators.families import Bernoulli, Categorical
 
 Discrete = Bernoulli | Categorical
 
