@@ -20,17 +20,32 @@ from layerlab.lab import kernels, private
 from layerlab.lab.kernels.registration import direct, plain
 
 _Parts = tuple[list[one_step.Layer], list[Tensor | None]]
+_Numbers = list[NDArray[Any] | None]
 
 
 def _unobserved(parameter: Tensor) -> bool:
     """Whether autograd would do nothing with the parameter's gradient but store it."""
     return (
         parameter.grad is None
-        and parameter.is_contiguous()
         and parameter.is_leaf
         and not parameter._backward_hooks
         and not getattr(parameter, private.ACCUMULATION_HOOKS, True)
-        and not torch.is_anomaly_enabled()
+    )
+
+
+def _named(module: nn.Module, *names: str) -> list[Tensor | None]:
+    """Attributes that mostly are parameters, without the module's own search for them."""
+    own = module._parameters
+    return [own[name] if name in own else getattr(module, name) for name in names]
+
+
+def _state(parameter: Tensor | None) -> Hashable:
+    """What `_fit` asks of a parameter, and where its numbers are: the same state, the same answer."""
+    if parameter is None or not plain(parameter):
+        return None if parameter is None else id(parameter)
+    return (
+        *(id(parameter), parameter.data_ptr(), parameter.shape, parameter.stride()),
+        *(parameter.dtype, parameter.requires_grad),
     )
 
 
@@ -54,10 +69,13 @@ class ModelLoss:
 
     def __init__(self, model: nn.Module, x: Tensor | SparseMatrix, graph: GraphLike | None) -> None:
         self.model, self.x, self.graph = model, x, graph
+        self._stack: list[nn.Module] = list(getattr(model, "linears" if type(model) is MLP else "convs", ()))
         self._known = [(vars(module), tuple(module.children())) for module in model.modules()]
         self._numbers = x.values if isinstance(x, SparseMatrix) else x
         self._operators = tuple(graph) if isinstance(graph, Sequence) else ()
         self._made: tuple[Hashable, list[one_step.Layer]] | None = None
+        # What was looked at last, the parameters (whose places in memory nobody else has meanwhile), and the outcome.
+        self._looked: tuple[Hashable, _Parts, _Numbers | None] | None = None
         self._parts = self._way() if self._constant() else None
 
     def __call__(self, labels: Tensor) -> Tensor:
@@ -77,23 +95,33 @@ class ModelLoss:
         torch.Size([3, 2])
         """
         parts = self._ready(labels)
-        if parts is None or not all(p is None or _unobserved(p) for p in parts[1]):
+        if (
+            parts is None
+            or torch.is_anomaly_enabled()
+            or not all(p is None or _unobserved(p) for p in parts[1])
+        ):
             loss = self(labels)
             loss.backward()
             return loss.item()
-        layers, parameters = parts
-        value, gradients = one_step.value_and_gradients(layers, *self._given(labels, layers), parameters)
+        layers, parameters, numbers = parts
+        value, gradients = one_step.value_and_gradients(layers, *self._given(labels, layers), numbers)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if parameter is not None and gradient is not None:
                 parameter.grad = torch.from_numpy(gradient)
         return float(value)
 
-    def _ready(self, labels: Tensor) -> _Parts | None:
-        """Layers and parameters for `one_step`, None where this call has to go layer by layer."""
+    def _ready(self, labels: Tensor) -> tuple[list[one_step.Layer], list[Tensor | None], _Numbers] | None:
+        """Layers, parameters and their numbers for `one_step`, None where this call has to go layer by layer."""
         if self._parts is None or not self._unwatched() or not plain(labels):
             return None
-        layers, parameters = self._parts()
-        return (layers, parameters) if self._fit(layers, parameters, labels) else None
+        if not (torch.is_grad_enabled() and direct(self._numbers) and kernels.serve(self._numbers)):
+            return None
+        layers, parameters = parts = self._parts()
+        state = (id(layers), labels.dtype, labels.shape, *map(_state, parameters))
+        if self._looked is None or self._looked[0] != state:
+            self._looked = (state, parts, self._fit(layers, parameters, labels))
+        numbers = self._looked[2]
+        return None if numbers is None else (layers, parameters, numbers)
 
     def _given(
         self, labels: Tensor, layers: list[one_step.Layer]
@@ -116,10 +144,8 @@ class ModelLoss:
     def _way(self) -> Callable[[], _Parts] | None:
         """What gathers layers and parameters of this model, None where it is not one of ours."""
         kind, depth = type(self.model), len(self._operators)
-        if kind is GCN and depth == len(cast(GCN, self.model).convs):
-            return self._gcn
-        if kind is GAT and depth == len(cast(GAT, self.model).convs):
-            return self._gat
+        if kind in (GCN, GAT) and depth == len(self._stack):
+            return self._gcn if kind is GCN else self._gat
         if kind is SGC and self.graph is None:
             return self._sgc
         return self._mlp if kind is MLP else None
@@ -139,25 +165,28 @@ class ModelLoss:
                     return False
         return not any(hooks is None or hooks for hooks in private.module_hooks)
 
-    def _fit(self, layers: list[one_step.Layer], parameters: list[Tensor | None], labels: Tensor) -> bool:
-        """Whether the parameters are plain and trained, and everything has the right shape."""
-        if not (torch.is_grad_enabled() and direct(self._numbers) and kernels.serve(self._numbers)):
-            return False
+    def _fit(
+        self, layers: list[one_step.Layer], parameters: list[Tensor | None], labels: Tensor
+    ) -> _Numbers | None:
+        """The parameters' memory where they are plain and trained, and everything has the right shape."""
         dtype = self._numbers.dtype
         for parameter in parameters:
             if parameter is not None and not (
-                parameter.requires_grad and parameter.dtype is dtype and plain(parameter)
+                plain(parameter)
+                and parameter.requires_grad
+                and parameter.dtype is dtype
+                and parameter.is_contiguous()
             ):
-                return False
+                return None
+        numbers = [None if parameter is None else parameter.detach().numpy() for parameter in parameters]
         shape: tuple[int, int] | None = (self.x.shape[0], self.x.shape[1])
         first = 0
         for layer in layers:
-            own = parameters[first : first + layer.parameters]
+            own = numbers[first : first + layer.parameters]
             shape = None if shape is None else layer.shape(*shape, own)
             first += layer.parameters
-        if shape is None or not all(shape):
-            return False
-        return labels.dtype is torch.int64 and labels.shape == shape[:1]
+        fits = shape is not None and all(shape) and labels.dtype is torch.int64 and labels.shape == shape[:1]
+        return numbers if fits else None
 
     def _p(self, p: float) -> float:
         return ops.probability(p, self.model.training)
@@ -170,56 +199,59 @@ class ModelLoss:
 
     def _gcn(self) -> _Parts:
         model = cast(GCN, self.model)
-        convs = cast(Iterable[GCNConv], model.convs)
         p = self._p(model.dropout)
 
         def make() -> list[one_step.Layer]:
             return [
-                one_step.Convolution(operator, RELU if position else NONE, p)
+                one_step.Convolution(operator, RELU if position else NONE, p, self._numbers.dtype)
                 for position, operator in enumerate(self._operators)
             ]
 
-        return self._layers(p, make), [parameter for conv in convs for parameter in (conv.weight, conv.bias)]
+        return self._layers(p, make), [
+            parameter for conv in self._stack for parameter in _named(conv, "weight", "bias")
+        ]
 
     def _gat(self) -> _Parts:
         model = cast(GAT, self.model)
-        convs = list(cast(Iterable[GATConv], model.convs))
+        convs = cast(list[GATConv], self._stack)
         p = self._p(model.dropout)
         flat = [conv.concat or conv.heads == 1 for conv in convs]
         own = [(conv.heads, conv.negative_slope, self._p(conv.dropout)) for conv in convs]
 
         def make() -> list[one_step.Layer]:
             layers: list[one_step.Layer] = []
+            dtype = self._numbers.dtype
             for position, (heads, slope, drop) in enumerate(own):
                 pattern = self._operators[position].pattern
                 layers += [
-                    one_step.Convolution(None, ELU if position else NONE, p),
-                    one_step.Attention(pattern, heads, slope, drop),
+                    one_step.Convolution(None, ELU if position else NONE, p, dtype),
+                    one_step.Attention(pattern, heads, slope, drop, dtype),
                     *([] if flat[position] else [one_step.Mean(heads)]),
                 ]
             return layers
 
         parameters: list[Tensor | None] = []
         for conv, ends in zip(convs, flat, strict=True):
-            vectors = (conv.weight, None, conv.att_target, conv.att_source)
-            parameters += [*vectors, conv.bias] if ends else [*vectors, None, conv.bias]
+            weight, *vectors, bias = _named(conv, "weight", "att_target", "att_source", "bias")
+            parameters += [weight, None, *vectors, *([] if ends else [None]), bias]
         return self._layers((p, *flat, *own), make), parameters
 
     def _sgc(self) -> _Parts:
         linear = cast(SGC, self.model).conv.linear
-        return self._layers(None, lambda: [one_step.Convolution(None, NONE, 0.0)]), [
+        dtype = self._numbers.dtype
+        return self._layers(None, lambda: [one_step.Convolution(None, NONE, 0.0, dtype)]), [
             linear.weight,
             linear.bias,
         ]
 
     def _mlp(self) -> _Parts:
         model = cast(MLP, self.model)
-        linears = list(cast(Iterable[nn.Linear], model.linears))
         p = self._p(model.dropout)
 
         def make() -> list[one_step.Layer]:
-            return [one_step.Convolution(None, RELU if k else NONE, p) for k in range(len(linears))]
+            dtype = self._numbers.dtype
+            return [one_step.Convolution(None, RELU if k else NONE, p, dtype) for k in range(len(self._stack))]
 
         return self._layers(p, make), [
-            parameter for linear in linears for parameter in (linear.weight, linear.bias)
+            parameter for linear in self._stack for parameter in _named(linear, "weight", "bias")
         ]

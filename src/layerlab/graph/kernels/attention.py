@@ -53,9 +53,9 @@ def _check_attention(
     )
 
 
-def vector(of: Tensor, heads: int) -> NDArray[Any]:
+def vector(of: NDArray[Any], heads: int) -> NDArray[Any]:
     """The vector of every head, one after the other."""
-    return array(of if of.shape[0] == heads else of.expand(heads, -1)).reshape(-1)
+    return (of if of.shape[0] == heads else of.repeat(heads, 0)).reshape(-1)
 
 
 def _bytes(heads: int) -> int:
@@ -179,7 +179,7 @@ def _attention(
     check_pattern(crow, col)
     _check_attention(z, target, source, bias, heads, crow.shape[0] - 1, None)
     added, drawn = None if bias is None else array(bias), law(seed, p, z.dtype)
-    vectors = vector(target, heads), vector(source, heads)
+    vectors = vector(array(target), heads), vector(array(source), heads)
     left = forward(array(z), *vectors, added, array(crow), array(col), heads, longest, slope, drawn)
     out, stats, to_entry, kept = (torch.from_numpy(part) for part in left)
     return out, stats, to_entry, kept
@@ -234,7 +234,7 @@ def _attention_backward(
     check(fits, "expected the forward's tensors", gradient, out, stats, to_entry, kept, order)
     offsets = array(transposed_crow)
     to_z, sums, to_bias = backward(
-        *(array(gradient), array(z), vector(target, heads), vector(source, heads)),
+        *(array(gradient), array(z), vector(array(target), heads), vector(array(source), heads)),
         *(None if bias is None else array(bias), Kept(*(array(t) for t in (out, stats, to_entry, kept)))),
         *(offsets, array(transposed_col), array(order), slabs_of(offsets, rows)),
         *(slope, keep_law(p, z.dtype)[1]),

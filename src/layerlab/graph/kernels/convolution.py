@@ -124,32 +124,32 @@ def _small_product(x: NDArray[Any], w: NDArray[Any], work: int) -> NDArray[Any]:
 
 
 def _dense_product(
-    x: NDArray[Any], weight: Tensor, before: Before
+    x: NDArray[Any], weight: NDArray[Any], before: Before
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """``drop(act(x)) W^T``, and the left factor where it is small enough to be kept."""
     if x.size <= _BLOCK:
         y = before.of(x, 0)
         work = x.size * len(weight) // 8
         if not 1 <= len(weight) <= _NARROW and work >= threads.SMALL:
-            return (torch.from_numpy(y) @ weight.t()).numpy(), y
-        return _small_product(y, _transposed(array(weight)), work), y
+            return (torch.from_numpy(y) @ torch.from_numpy(weight).t()).numpy(), y
+        return _small_product(y, _transposed(weight), work), y
     z = np.empty((len(x), len(weight)), x.dtype)
     if len(weight) <= _NARROW:
         rows, chunks = _chunks(x)
-        arguments = (x, before.activation, before.law, _transposed(array(weight)), rows, z)
+        arguments = (x, before.activation, before.law, _transposed(weight), rows, z)
         threads.run(_dropped().dropped_product, arguments, threads.even_parts(chunks, 2 * x.size))
         return z, None
-    rows, out = _block_rows(x), torch.from_numpy(z)
+    rows, out, factor = _block_rows(x), torch.from_numpy(z), torch.from_numpy(weight).t()
     for start in range(0, len(x), rows):
         block = torch.from_numpy(before.of(x[start : start + rows], start * x.shape[1]))
-        torch.mm(block, weight.t(), out=out[start : start + rows])
+        torch.mm(block, factor, out=out[start : start + rows])
     return z, None
 
 
 def _dense_backward(
     x: NDArray[Any],
     y: NDArray[Any] | None,
-    weight: Tensor,
+    weight: NDArray[Any],
     to_z: NDArray[Any],
     before: Before,
     needs_x: bool,
@@ -160,7 +160,7 @@ def _dense_backward(
         # Small features are one block, which is there still.
         to_weight = _small_product(_transposed(to_z), y, work)
         if to_x is not None:
-            before.backward(_small_product(to_z, array(weight), work), y, 0, to_x)
+            before.backward(_small_product(to_z, weight, work), y, 0, to_x)
         return to_x, to_weight
     if y is None and not needs_x and len(weight) <= _NARROW:
         rows, chunks = _chunks(x)
@@ -169,7 +169,8 @@ def _dense_backward(
         threads.run(_dropped().dropped_gradient, arguments, threads.even_parts(chunks, 2 * x.size))
         return None, partial.sum(0)
     rows, given = _block_rows(x), torch.from_numpy(to_z)
-    sums = torch.zeros_like(weight) if y is None else given.t() @ torch.from_numpy(y)
+    factor = torch.from_numpy(weight)
+    sums = torch.zeros_like(factor) if y is None else given.t() @ torch.from_numpy(y)
     for start in range(0, len(x), rows):
         begin, here = start * x.shape[1], slice(start, start + rows)
         if y is None:
@@ -178,25 +179,25 @@ def _dense_backward(
         else:
             block = y
         if to_x is not None:
-            before.backward((given[here] @ weight).numpy(), block, begin, to_x[here])
+            before.backward((given[here] @ factor).numpy(), block, begin, to_x[here])
     return to_x, sums.numpy()
 
 
-def _affine(x: NDArray[Any], weight: Tensor, bias: NDArray[Any] | None) -> NDArray[Any]:
+def _affine(x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None) -> NDArray[Any]:
     """``x W^T + b``."""
     work = x.size * len(weight) // 8
     if work < threads.SMALL:
-        z = _small_product(x, _transposed(array(weight)), work)
+        z = _small_product(x, _transposed(weight), work)
         if bias is not None:
             z += bias
         return z
-    left = torch.from_numpy(x)
-    product = left @ weight.t() if bias is None else torch.addmm(torch.from_numpy(bias), left, weight.t())
+    left, right = torch.from_numpy(x), torch.from_numpy(weight).t()
+    product = left @ right if bias is None else torch.addmm(torch.from_numpy(bias), left, right)
     return product.numpy()
 
 
 def _gathered_backward(
-    left: Left, operator: SparseMatrix, weight: Tensor, before: Before, given: NDArray[Any], needs_x: bool
+    left: Left, operator: SparseMatrix, weight: NDArray[Any], before: Before, given: NDArray[Any], needs_x: bool
 ) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     y, gathered = left
     assert y is not None and gathered is not None
@@ -207,7 +208,11 @@ def _gathered_backward(
         to_weight = (torch.from_numpy(given).t() @ torch.from_numpy(gathered)).numpy()
     if not needs_x:
         return None, to_weight
-    to_gathered = _affine(given, weight.t(), None)
+    work = given.size * weight.shape[1] // 8
+    if work < threads.SMALL:
+        to_gathered = _small_product(given, weight, work)
+    else:
+        to_gathered = (torch.from_numpy(given) @ torch.from_numpy(weight)).numpy()
     to_y = _product(operator.pattern.transposed()[0], array(operator.transposed_values()), to_gathered)
     if not before.identity:
         before.backward(to_y, y, 0, to_y)
@@ -217,16 +222,16 @@ def _gathered_backward(
 def forward(
     x: NDArray[Any] | SparseMatrix,
     operator: SparseMatrix | None,
-    weight: Tensor,
+    weight: NDArray[Any],
     bias: NDArray[Any] | None,
     before: Before,
 ) -> tuple[NDArray[Any], Left]:
-    """``P (drop(act(x)) W^T) + b``, and what `backward` needs beside x; ``weight`` detached."""
+    """``P (drop(act(x)) W^T) + b``, and what `backward` needs beside x."""
     own = bias if operator is None else None
     y: NDArray[Any] | None
     if isinstance(x, SparseMatrix):
         y = values = before.of(x.numbers, 0)
-        z = _product(x.pattern, values, _transposed(array(weight)), own)
+        z = _product(x.pattern, values, _transposed(weight), own)
     elif operator is not None and weight.shape[1] < len(weight):
         y = before.of(x, 0)
         gathered = _product(operator.pattern, operator.numbers, y)
@@ -244,7 +249,7 @@ def backward(
     x: NDArray[Any] | SparseMatrix,
     left: Left,
     operator: SparseMatrix | None,
-    weight: Tensor,
+    weight: NDArray[Any],
     before: Before,
     given: NDArray[Any],
     needs_x: bool,
@@ -278,7 +283,7 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         sparse = isinstance(x, SparseMatrix)
         numbers = x if isinstance(x, SparseMatrix) else array(x)
-        z, left = forward(numbers, operator, weight.detach(), None if bias is None else array(bias), before)
+        z, left = forward(numbers, operator, array(weight), None if bias is None else array(bias), before)
         ctx.save_for_backward(None if sparse else x, weight, bias)
         ctx.sparse = x if sparse else None
         ctx.left, ctx.operator, ctx.before, ctx.single = left, operator, before, single
@@ -292,7 +297,7 @@ class _Convolution(torch.autograd.Function):
         numbers = ctx.sparse if x is None else array(x)
         needs_x, _, _, needs_bias, _, _ = ctx.needs_input_grad
         found = backward(
-            *(numbers, ctx.left, ctx.operator, weight.detach(), ctx.before, array(gradient)),
+            *(numbers, ctx.left, ctx.operator, array(weight), ctx.before, array(gradient)),
             *(needs_x, needs_bias),
         )
         to_x, to_weight, to_bias = (None if part is None else torch.from_numpy(part) for part in found)
@@ -327,7 +332,7 @@ def convolve(
     Args:
         x: ``(m, in)``; constant where it is sparse.
         operator: P, ``(n, m)``, constant; None for the identity.
-        weight: ``(out, in)``; fastest where its memory is that of an ``(in, out)`` matrix.
+        weight: ``(out, in)``.
         bias: ``(out,)`` or None.
         activation: NONE, RELU or ELU; NONE where x is sparse.
         seed: 64 bits.
@@ -338,6 +343,6 @@ def convolve(
         numbers = x if isinstance(x, SparseMatrix) else array(x)
         added = None if bias is None else array(bias)
         before = Before(activation, seed, p, x.dtype)
-        return torch.from_numpy(forward(numbers, operator, weight.detach(), added, before)[0])
+        return torch.from_numpy(forward(numbers, operator, array(weight), added, before)[0])
     out: Tensor = _Convolution.apply(x, operator, weight, bias, Before(activation, seed, p, x.dtype), single)
     return out

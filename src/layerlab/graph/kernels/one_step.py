@@ -32,10 +32,10 @@ class Layer(Protocol):
     p: float
     """Probability of dropping: above 0, the layer takes one seed."""
 
-    def shape(self, rows: int, width: int, own: Sequence[Tensor | None]) -> tuple[int, int] | None:
+    def shape(self, rows: int, width: int, own: Sequence[Numbers | None]) -> tuple[int, int] | None:
         """The shape of the output for an x of ``(rows, width)``; None where the parameters do not fit it."""
 
-    def forward(self, x: Any, own: Sequence[Tensor | None], seeds: Iterator[int]) -> Numbers: ...
+    def forward(self, x: Any, own: Sequence[Numbers | None], seeds: Iterator[int]) -> Numbers: ...
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
         """The gradients of x and of its parameters."""
@@ -46,10 +46,12 @@ class Convolution:
 
     parameters = 2
 
-    def __init__(self, operator: SparseMatrix | None, activation: int, p: float) -> None:
-        self.operator, self.activation, self.p = operator, activation, p
+    def __init__(
+        self, operator: SparseMatrix | None, activation: int, p: float, dtype: torch.dtype
+    ) -> None:
+        self.operator, self.activation, self.p, self.dtype = operator, activation, p, dtype
 
-    def shape(self, rows: int, width: int, own: Sequence[Tensor | None]) -> tuple[int, int] | None:
+    def shape(self, rows: int, width: int, own: Sequence[Numbers | None]) -> tuple[int, int] | None:
         weight, bias = own
         if weight is None or weight.ndim != 2 or weight.shape[1] != width:
             return None
@@ -60,15 +62,14 @@ class Convolution:
         after, before = self.operator.shape
         return (after, weight.shape[0]) if before == rows else None
 
-    def forward(self, x: Any, own: Sequence[Tensor | None], seeds: Iterator[int]) -> Numbers:
+    def forward(self, x: Any, own: Sequence[Numbers | None], seeds: Iterator[int]) -> Numbers:
         weight, bias = own
         assert weight is not None
         self.x, self.weight, self.biased = x, weight, bias is not None
         self.before = convolution.Before(
-            self.activation, next(seeds) if self.p else 0, self.p, self.weight.dtype
+            self.activation, next(seeds) if self.p else 0, self.p, self.dtype
         )
-        added = None if bias is None else bias.numpy()
-        out, self.left = convolution.forward(x, self.operator, weight, added, self.before)
+        out, self.left = convolution.forward(x, self.operator, weight, bias, self.before)
         return out
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
@@ -85,11 +86,12 @@ class Attention:
 
     parameters = 3
 
-    def __init__(self, pattern: Pattern, heads: int, slope: float, p: float) -> None:
+    def __init__(self, pattern: Pattern, heads: int, slope: float, p: float, dtype: torch.dtype) -> None:
         self.pattern, self.heads, self.slope, self.p = pattern, heads, slope, p
+        self.threshold, self.scale = keep_law(p, dtype)
         self.cuts = attention.slabs_of(pattern.transposed()[0].arrays[0], pattern.shape[0])
 
-    def shape(self, rows: int, width: int, own: Sequence[Tensor | None]) -> tuple[int, int] | None:
+    def shape(self, rows: int, width: int, own: Sequence[Numbers | None]) -> tuple[int, int] | None:
         target, source, bias = own
         after, before = self.pattern.shape
         if target is None or source is None or target.ndim != 2 or target.shape != source.shape:
@@ -99,14 +101,13 @@ class Attention:
             return None
         return None if bias is not None and bias.shape != (width,) else (after, width)
 
-    def forward(self, x: Any, own: Sequence[Tensor | None], seeds: Iterator[int]) -> Numbers:
+    def forward(self, x: Any, own: Sequence[Numbers | None], seeds: Iterator[int]) -> Numbers:
         target, source, bias = own
         assert target is not None and source is not None
         self.z, self.shared = x, target.shape[0] == 1
         self.vectors = attention.vector(target, self.heads), attention.vector(source, self.heads)
-        self.bias = None if bias is None else bias.numpy()
-        threshold, self.scale = keep_law(self.p, target.dtype)
-        drawn = (np.uint64(next(seeds) if self.p else 0), threshold, self.scale)
+        self.bias = bias
+        drawn = (np.uint64(next(seeds) if self.p else 0), self.threshold, self.scale)
         self.left = attention.forward(
             *(x, *self.vectors, self.bias, *self.pattern.arrays, self.heads, self.pattern.longest),
             *(self.slope, drawn),
@@ -133,15 +134,15 @@ class Mean:
     def __init__(self, heads: int) -> None:
         self.heads = heads
 
-    def shape(self, rows: int, width: int, own: Sequence[Tensor | None]) -> tuple[int, int] | None:
+    def shape(self, rows: int, width: int, own: Sequence[Numbers | None]) -> tuple[int, int] | None:
         each = width // self.heads
         return None if own[0] is not None and own[0].shape != (each,) else (rows, each)
 
-    def forward(self, x: Any, own: Sequence[Tensor | None], seeds: Iterator[int]) -> Numbers:
+    def forward(self, x: Any, own: Sequence[Numbers | None], seeds: Iterator[int]) -> Numbers:
         (bias,) = own
         self.biased = bias is not None
         out = torch.from_numpy(x).view(len(x), self.heads, -1).mean(1)
-        return (out if bias is None else out + bias).numpy()
+        return (out if bias is None else out + torch.from_numpy(bias)).numpy()
 
     def backward(self, given: Numbers, needs_x: bool) -> tuple[Numbers | None, Sequence[Numbers | None]]:
         gradient = torch.from_numpy(given)
@@ -154,14 +155,13 @@ def value_and_gradients(
     x: Numbers | SparseMatrix,
     labels: Tensor,
     seeds: Sequence[int],
-    parameters: Sequence[Tensor | None],
+    parameters: Sequence[Numbers | None],
 ) -> tuple[Numbers, list[Numbers | None]]:
     """Mean cross-entropy of the layers' output at ``x``, and its gradient by each parameter; for checked arguments."""
     h: Any = x
     first, drawn = 0, iter(seeds)
     for layer in layers:
-        own = [None if p is None else p.detach() for p in parameters[first : first + layer.parameters]]
-        h = layer.forward(h, own, drawn)
+        h = layer.forward(h, parameters[first : first + layer.parameters], drawn)
         first += layer.parameters
     loss, gradient = loss_and_gradient(h, array(labels))
     found: list[Numbers | None] = []
@@ -183,7 +183,8 @@ class _OneStep(torch.autograd.Function):
         seeds: Sequence[int],
         *parameters: Tensor | None,
     ) -> Tensor:
-        loss, ctx.gradients = value_and_gradients(layers, x, labels, seeds, parameters)
+        numbers = [None if p is None else array(p) for p in parameters]
+        loss, ctx.gradients = value_and_gradients(layers, x, labels, seeds, numbers)
         return torch.from_numpy(loss)
 
     @staticmethod
