@@ -88,21 +88,22 @@ def _lists(optimizer: torch.optim.Optimizer) -> list[_Lists] | None:
         for option, plain in _PLAIN.items():
             if group.get(option, False) is not plain:
                 return None
-        lists: _Lists = ([], [], [], [], [])
-        dtype = None
+        parameters: list[Tensor] = []
+        gradients: list[Tensor] = []
         for parameter in group["params"]:
             gradient = parameter.grad
-            if gradient is None:
-                continue
-            state = optimizer.state.get(parameter)
-            dtype = dtype or parameter.dtype
-            if not state or parameter.dtype is not dtype or not parameter.is_cpu or gradient.is_sparse:
-                return None
-            parts = (parameter, gradient, state["exp_avg"], state["exp_avg_sq"], state["step"])
-            for tensors, tensor in zip(lists, parts, strict=True):
-                tensors.append(tensor)
-        # A group without gradients, complex numbers, a learning rate that is a tensor.
-        if dtype is None or not dtype.is_floating_point or isinstance(group["lr"], Tensor):
+            if gradient is not None:
+                if not parameter.is_cpu or gradient.is_sparse:
+                    return None
+                parameters.append(parameter)
+                gradients.append(gradient)
+        states = [optimizer.state.get(parameter) for parameter in parameters]
+        dtypes = {parameter.dtype for parameter in parameters}
+        # A first step, a group without gradients or with several dtypes, a learning rate that is a tensor.
+        if not all(states) or len(dtypes) != 1 or isinstance(group["lr"], Tensor):
             return None
-        found.append(lists)
+        if not dtypes.pop().is_floating_point:
+            return None
+        moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
+        found.append((parameters, gradients, *moments))
     return found
