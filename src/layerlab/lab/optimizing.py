@@ -97,13 +97,13 @@ def _lists(optimizer: torch.optim.Optimizer) -> list[_Lists] | None:
                     return None
                 parameters.append(parameter)
                 gradients.append(gradient)
-        states = [optimizer.state.get(parameter) for parameter in parameters]
+        states: list[dict[str, Tensor]] = [optimizer.state.get(parameter) or {} for parameter in parameters]
         dtypes = {parameter.dtype for parameter in parameters}
         # A first step, a group without gradients or with several dtypes, a learning rate that is a tensor.
         if not all(states) or len(dtypes) != 1 or isinstance(group["lr"], Tensor):
             return None
         if not dtypes.pop().is_floating_point:
             return None
-        moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
-        found.append((parameters, gradients, *moments))
+        means, squares, counts = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        found.append((parameters, gradients, means, squares, counts))
     return found
