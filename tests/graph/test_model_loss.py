@@ -259,6 +259,54 @@ def test_settings_may_change_between_calls(name: str, change: Callable[[nn.Modul
     assert not torch.equal(found[0], before[0])
 
 
+def _replace_data(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data + 0.5
+
+
+def _change_in_place(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+
+
+def _plain_bias(model: nn.Module) -> None:
+    """A bias that is no parameter, as functional training has it."""
+    del model.convs[0].bias
+    model.convs[0].bias = torch.ones(32, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _replace_data,
+        _change_in_place,
+        _plain_bias,
+        lambda model: setattr(model.convs[0], "weight", nn.Parameter(torch.ones(32, 9))),
+        lambda model: setattr(model.convs[1], "bias", None),
+        lambda model: model.load_state_dict(GAT(9, 4, 3, heads=8).state_dict()),
+        lambda model: setattr(model.convs[0].weight, "data", torch.ones(9, 32).cumsum(0).t()),
+        lambda model: model.convs[0].weight.requires_grad_(False),
+    ],
+)
+def test_parameters_may_change_between_calls(change: Callable[[nn.Module], object]) -> None:
+    model, x, graph = problem("gat", dense=False)
+    whole = ModelLoss(model, x, graph)
+    before = results(lambda: whole(LABELS), model)
+    change(model)
+    for _ in range(2):
+        found = results(lambda: whole(LABELS), model)
+        expected = results(lambda: cross_entropy(model(x, graph), LABELS), model)
+        assert len(found) == len(expected)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    model.zero_grad()
+    torch.manual_seed(5)
+    whole.backward(LABELS)
+    own = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(own, found[2:], strict=True))
+    assert len(found) != len(before) or not all(torch.equal(a, b) for a, b in zip(found, before, strict=True))
+
+
 def test_nothing_of_a_step_is_kept_after_it() -> None:
     model, x, graph = problem("gat", dense=True)
     whole = ModelLoss(model, x, graph)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerlab.graph import ops
 from layerlab.graph.kernels import one_step
 from layerlab.graph.kernels.operators import ELU, NONE, RELU
-from layerlab.graph.layers import GATConv, GCNConv, GraphLike
+from layerlab.graph.layers import GATConv, GraphLike
 from layerlab.graph.loss import cross_entropy
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import SparseMatrix
@@ -250,7 +250,9 @@ class ModelLoss:
 
         def make() -> list[one_step.Layer]:
             dtype = self._numbers.dtype
-            return [one_step.Convolution(None, RELU if k else NONE, p, dtype) for k in range(len(self._stack))]
+            return [
+                one_step.Convolution(None, RELU if k else NONE, p, dtype) for k in range(len(self._stack))
+            ]
 
         return self._layers(p, make), [
             parameter for linear in self._stack for parameter in _named(linear, "weight", "bias")

@@ -197,7 +197,12 @@ def _affine(x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None) ->
 
 
 def _gathered_backward(
-    left: Left, operator: SparseMatrix, weight: NDArray[Any], before: Before, given: NDArray[Any], needs_x: bool
+    left: Left,
+    operator: SparseMatrix,
+    weight: NDArray[Any],
+    before: Before,
+    given: NDArray[Any],
+    needs_x: bool,
 ) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     y, gathered = left
     assert y is not None and gathered is not None

@@ -46,9 +46,7 @@ class Convolution:
 
     parameters = 2
 
-    def __init__(
-        self, operator: SparseMatrix | None, activation: int, p: float, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, operator: SparseMatrix | None, activation: int, p: float, dtype: torch.dtype) -> None:
         self.operator, self.activation, self.p, self.dtype = operator, activation, p, dtype
 
     def shape(self, rows: int, width: int, own: Sequence[Numbers | None]) -> tuple[int, int] | None:
@@ -66,9 +64,7 @@ class Convolution:
         weight, bias = own
         assert weight is not None
         self.x, self.weight, self.biased = x, weight, bias is not None
-        self.before = convolution.Before(
-            self.activation, next(seeds) if self.p else 0, self.p, self.dtype
-        )
+        self.before = convolution.Before(self.activation, next(seeds) if self.p else 0, self.p, self.dtype)
         out, self.left = convolution.forward(x, self.operator, weight, bias, self.before)
         return out
 
