@@ -283,7 +283,7 @@ def _pairs_of(tile: list[int]) -> int:
 
 
 def _of_few(rows: Rows, nearest: int, bins: int) -> Certificate:
-    x = rows.all_unit(torch.complex128 if rows.complex else torch.float64)
+    x = rows.unit(0, rows.count)
     gram = x @ x.mH
     upper = np.triu_indices(rows.count, 1)
     cosines = (gram.abs() if rows.complex else gram).numpy()[upper].clip(-1, 1)
@@ -391,7 +391,7 @@ class _highest_precision:  # noqa: N801 (used like a function)
 def _again(rows: Rows, firsts: NDArray[np.int64], seconds: NDArray[np.int64]) -> NDArray[np.float64]:
     """The cosines of some pairs in float64."""
     needed, places = np.unique(np.concatenate([firsts, seconds]), return_inverse=True)
-    unit = torch.cat([rows.unit(row, row + 1) for row in needed.tolist()])
+    unit = rows.unit_of(needed)
     a, b = (unit[torch.from_numpy(half)] for half in (places[: len(firsts)], places[len(firsts) :]))
     products = (a.conj() * b).sum(dim=1)
     return (products.abs() if rows.complex else products).clamp(-1, 1).numpy()

@@ -64,7 +64,15 @@ class Rows:
         Raises:
             UserError: a row is zero, or has a NaN or an infinite entry.
         """
-        x = self.numbers(first, last)
+        return self._unit(self.numbers(first, last), first)
+
+    def unit_of(self, chosen: NDArray[np.int64]) -> Tensor:
+        """As `unit`, of single rows."""
+        some = self._vectors[torch.from_numpy(chosen) if isinstance(self._vectors, Tensor) else chosen]
+        tensor = some if isinstance(some, Tensor) else torch.from_numpy(some)
+        return self._unit(tensor.to(torch.complex128 if self.complex else torch.float64), 0)
+
+    def _unit(self, x: Tensor, first: int) -> Tensor:
         # First by the largest entry, so that no square overflows or vanishes.
         largest = x.abs().amax(dim=1, keepdim=True)
         bad = ~(torch.isfinite(largest) & (largest > 0)).flatten()
@@ -83,12 +91,24 @@ class Rows:
         return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
 
     def all_unit(self, dtype: torch.dtype) -> Tensor:
-        """Every row as `unit` gives it, rounded to ``dtype``."""
+        """Every row as `unit` gives it, rounded to ``dtype``; by a compiled loop for real numbers."""
         out = torch.empty(self.count, self.dim, dtype=dtype)
         step = max(1, _AT_ONCE // self.dim)
         for first in range(0, self.count, step):
-            out[first : first + step] = self.unit(first, min(first + step, self.count))
+            last = min(first + step, self.count)
+            if self.complex or not self._quickly_unit(first, last, out):
+                out[first:last] = self.unit(first, last)
         return out
+
+    def _quickly_unit(self, first: int, last: int, out: Tensor) -> bool:
+        from layerlab.lab.kernels import threads
+        from layerlab.projection.kernels.pairs_cpu import unit_rows
+
+        rows = self._real(first, last)
+        done = np.zeros(last - first, np.uint8)
+        cuts = threads.even_parts(last - first, 2 * rows.size)
+        threads.run(unit_rows, (rows, out[first:last].numpy(), done), cuts)
+        return bool(done.all())
 
     def packed(self) -> NDArray[np.uint64] | None:
         """A bit for each minus sign, in words of 64, if the signs say all of every row; else None.

@@ -228,3 +228,18 @@ def pack_signs(vectors: Any, packed: Any, alike: Any, first: int, last: int) -> 
             packed[i, word] = bits
             same = same and wrong == 0
         alike[i] = same
+
+
+@kernel
+def unit_rows(vectors: Any, out: Any, done: Any, first: int, last: int) -> None:
+    """Set ``out[i]`` to row i over its length, made in float64; ``done[i]`` is 0 where squares leave the range."""
+    dim = vectors.shape[1]
+    for i in range(first, last):
+        x = vectors[i]
+        total = 0.0
+        for k in range(dim):
+            total += float(x[k]) * float(x[k])
+        done[i] = total > 1e-200 and total < 1e200
+        length = np.sqrt(total)
+        for k in range(dim):
+            out[i, k] = float(x[k]) / length
