@@ -1,0 +1,155 @@
+"""docs/benchmarks-projection.md from the stored results: no figure on it is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench_common import words
+
+from layerlab.lab.files import write_atomic
+from projection_bench import races
+
+_HEAD = """\
+# Projection benchmarks: what certified codebooks cost
+
+Written by `python benchmarks/projection.py --docs` from [the stored results](../benchmarks/results/projection.json);
+`make bench` measures anew. The rules are those of [benchmarks/README.md](../benchmarks/README.md): nothing is timed
+before every way agrees with a slow reference, times are paired within one process, and what is slower is listed too.
+"""
+
+SHARE, PAIRS, MEMORY = 0.6, 10**9, 8e9
+
+
+def write(stored: dict[str, Any], folder: Path) -> None:
+    """Write ``benchmarks-projection.md`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "benchmarks-projection.md", render(stored).encode())
+
+
+def render(stored: dict[str, Any]) -> str:
+    """The page of what `store.read` returns."""
+    parts = stored["parts"]
+    sections = [_HEAD.rstrip()]
+    if stored["quick"]:
+        sections.append("**A smoke run at small sizes: these figures mean nothing.**")
+    sections.append(_circumstances(parts))
+    if table := goals(parts):
+        sections.append("## Goals\n\n" + table)
+    made = (("gate", _gate), ("certify", _certify), ("ways", _ways), ("kerdock", _kerdock))
+    sections += [section(parts[name]) for name, section in made if name in parts]
+    return "\n\n".join(sections) + "\n"
+
+
+def _circumstances(parts: dict[str, Any]) -> str:
+    lines: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        e = part["environment"]
+        line = (
+            f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads for both sides; Python {e['python']}, torch "
+            f"{e['torch']}, layerlab {e['layerlab']}"
+        )
+        lines.setdefault(line, []).append(f"{name} at load {part['load_before'] or 0:.1f}")
+    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
+
+
+def goals(parts: dict[str, Any]) -> str:
+    """The table of the goals whose parts were measured."""
+    rows: list[list[str]] = []
+
+    def row(work: str, goal: str, measured: str, reached: bool) -> None:
+        rows.append([work, goal, measured, "yes" if reached else "**no**"])
+
+    if "certify" in parts:
+        part = parts["certify"]
+        for name in (races.SIGNS, races.REAL):
+            share = part["rows"][name]["share"]
+            work = f"{name}, {part['count']:,} x {part['dim']:,}"
+            row(work, "60 % of torch.mm's rate, same blocks", _percent(share), share["ratio"] >= SHARE)
+    if "kerdock" in parts:
+        part = parts["kerdock"]
+        work = f"Kerdock set, {part['dim']:,} dimensions"
+        reached = part["exact"] and part["coherence"] == part["dim"] ** -0.5
+        row(work, "all lines, proved", f"{part['lines']:,} lines at {part['coherence']:g}", reached)
+        row(work, "10^9 pairs measured", words.many(part["measured_pairs"]), part["measured_pairs"] >= PAIRS)
+        row(f"{work}, peak memory", "under 8 GB", words.size(part["peak_bytes"]), part["peak_bytes"] < MEMORY)
+    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
+
+
+def _percent(entry: dict[str, float]) -> str:
+    return f"{100 * entry['ratio']:.0f} [{100 * entry['low']:.0f}, {100 * entry['high']:.0f}] %"
+
+
+def _gate(part: dict[str, Any]) -> str:
+    rows = [[name, f"{value:.1e}"] for name, value in part["rows"].items()]
+    return (
+        "## The gate\n\nThe largest difference of the ten nearest pairs from all cosines of long-double unit vectors "
+        "(kerdock: of the proved coherence from that of all lines of 64 dimensions).\n\n"
+        + words.table(["vectors", "difference"], rows)
+    )
+
+
+def _certify(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            words.seconds(row["median_seconds"]),
+            f"{row['rate'] / 1e9:,.0f}",
+            _percent(row["share"]),
+            _percent(row["share_of_square"]),
+        ]
+        for name, row in part["rows"].items()
+    ]
+    real, signs = part["certificates"]
+    surplus = 100 * (part["block_operations"] / part["half_operations"] - 1)
+    return (
+        f"## Coherence of {part['count']:,} vectors of {part['dim']:,} dimensions\n\n"
+        f"Operations are those of the half that is needed: {part['count']:,} x {part['count'] - 1:,} / 2 products of "
+        f"2 x {part['dim']:,}, {part['half_operations']:.3g} in all, whatever a way really does (one that makes the "
+        "whole matrix does twice as many; packed bits do none of them). The rate of torch.mm is that of its "
+        f"float32 products of the same {part['blocks']} blocks, whose {surplus:.1f} % of operations beyond the half are counted to its "
+        f"credit: {part['block_rate'] / 1e9:,.0f} GFLOP/s; beside it, that of one block of {part['square']:,} x "
+        f"{part['square']:,}, {part['square_rate'] / 1e9:,.0f} GFLOP/s.\n\n"
+        + words.table(
+            ["work", "time", "GFLOP/s of the half", "of the same blocks' rate", "of one block's"], rows
+        )
+        + f"\n\nA certificate of real vectors ({real['arithmetic']}) is wrong by at most {real['error']:.1e} here; one "
+        f"of signs ({signs['arithmetic']}) is exact. Both have the ten nearest pairs, and, unless said, the histogram "
+        "of all cosines. The whole product takes "
+        f"{words.size(4 * part['count'] ** 2)} and says nothing of its rounding."
+    )
+
+
+def _ways(part: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{row['nanoseconds']:.3g} ns", words.span(row["times_float32"])]
+        for name, row in part["rows"].items()
+    ]
+    return (
+        f"## Exact products of signs\n\n{part['side']:,} x {part['side']:,} pairs of {part['dim']:,} signs; all ways "
+        "give the same whole numbers.\n\n" + words.table(["way", "a pair", "times as fast as float32"], rows)
+    )
+
+
+def _kerdock(part: dict[str, Any]) -> str:
+    cosines = ", ".join(f"{count:,} of {cosine}" for cosine, count in part["cosines"].items())
+    rows = [
+        ["make the forms", words.seconds(part["make_seconds"])],
+        ["prove all pairs of bases", words.seconds(part["prove_seconds"])],
+        ["prove, and measure the sample", words.seconds(part["certify_seconds"])],
+        *(
+            [
+                f"write {form}, {words.size(part['file_bytes'][form])}",
+                words.seconds(part[f"write_{form}_seconds"]),
+            ]
+            for form in ("int8", "float32")
+        ),
+    ]
+    return (
+        f"## All {part['lines']:,} lines of {part['dim']:,} dimensions\n\n"
+        f"{part['bases']:,} orthonormal bases: {part['lines']:,} lines, {part['pairs']:,} pairs, coherence "
+        f"{part['coherence']:g}; the floor ({part['floor_name']}) is {part['floor']:.6g}. Proved by algebra, for all "
+        f"pairs: {part['proved_by']}. Measured, {part['measured_pairs']:,} pairs of lines drawn at random: cosines "
+        f"{cosines}. Peak memory {words.size(part['peak_bytes'])}, {words.size(part['above_idle_bytes'])} above the "
+        "idle process.\n\n" + words.table(["work", "time"], rows)
+    )
