@@ -35,7 +35,7 @@ def check(quick: bool, threads: int) -> dict[str, Any]:
 def certify(quick: bool, threads: int) -> dict[str, Any]:
     count, dim = (1_200, 64) if quick else (COUNT, DIM)
     say(f"certify: {count:,} vectors of {dim:,} dimensions")
-    found = races.certify(count, dim, 2 if quick else 5)
+    found = races.certify(count, dim, 2 if quick else 3)
     for name, row in found["rows"].items():
         say(f"    {name}: {row['median_seconds']:.2f} s, {100 * row['share']['ratio']:.0f} % of the rate")
     return found

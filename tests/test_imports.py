@@ -118,7 +118,7 @@ ESTIMATORS_RANKS: tuple[tuple[str, ...], ...] = (
     ("theorems",),
 )
 PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("binary_fields", "bounds", "kernels", "memory", "rows", "tails"),
+    ("binary_fields", "bounds", "kernels", "memory", "pairs", "rows", "tails"),
     ("certificate", "distortion", "hadamard", "maps", "packing"),
     ("cosets", "document", "frames", "layers", "simplex"),
     ("kerdock", "signs", "transform"),

@@ -107,9 +107,9 @@ def _certify(part: dict[str, Any]) -> str:
         f"Operations are those of the half that is needed: {part['count']:,} x {part['count'] - 1:,} / 2 products of "
         f"2 x {part['dim']:,}, {part['half_operations']:.3g} in all, whatever a way really does (one that makes the "
         "whole matrix does twice as many; packed bits do none of them). The rate of torch.mm is that of its "
-        f"float32 products of the same {part['blocks']} blocks, whose {surplus:.1f} % of operations beyond the half are counted to its "
-        f"credit: {part['block_rate'] / 1e9:,.0f} GFLOP/s; beside it, that of one block of {part['square']:,} x "
-        f"{part['square']:,}, {part['square_rate'] / 1e9:,.0f} GFLOP/s.\n\n"
+        f"float32 products of the same {part['blocks']} blocks, whose {surplus:.1f} % of operations beyond the half "
+        f"are counted to its credit: {part['block_rate'] / 1e9:,.0f} GFLOP/s; beside it, that of one block of "
+        f"{part['square']:,} x {part['square']:,}, {part['square_rate'] / 1e9:,.0f} GFLOP/s.\n\n"
         + words.table(
             ["work", "time", "GFLOP/s of the half", "of the same blocks' rate", "of one block's"], rows
         )

@@ -12,7 +12,7 @@ from bench_common import timing
 from torch import Tensor
 
 from layerlab.lab.kernels import threads
-from layerlab.projection import certificate
+from layerlab.projection import certificate, pairs
 from layerlab.projection.kernels.pairs_cpu import sign_pairs
 from layerlab.projection.packing import pack
 
@@ -35,8 +35,8 @@ def certify(count: int, dim: int, rounds: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(count, dim, generator=generator)
     signs = torch.randint(0, 2, (count, dim), generator=generator) * 2.0 - 1
-    cover = list(certificate.blocks(0, count))
-    side = min(count, certificate._LARGEST)
+    cover = list(pairs.blocks(0, count))
+    side = min(count, pairs.LARGEST)
     store = torch.empty(side, side)
 
     def products() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from layerlab.errors import UserError
-from layerlab.projection import certificate
-from layerlab.projection.certificate import Pair, blocks, certify, rounding, triangle
+from layerlab.projection import certificate, memory, pairs
+from layerlab.projection.certificate import certify, rounding
+from layerlab.projection.pairs import Pair, blocks, triangle
 
 
 def random(count, dim, dtype=torch.float64, seed=0):
@@ -34,10 +35,10 @@ def reference(vectors):
 
 
 def agrees(found, vectors, *, rel=1e-13, ties=False):
-    cosines, pairs, sizes = reference(vectors)
+    cosines, places, sizes = reference(vectors)
     assert found.coherence == pytest.approx(float(sizes[0]), abs=rel)
     if not ties:
-        assert [(pair.first, pair.second) for pair in found.nearest] == pairs[: len(found.nearest)]
+        assert [(pair.first, pair.second) for pair in found.nearest] == places[: len(found.nearest)]
     assert [abs(pair.cosine) for pair in found.nearest] == pytest.approx(
         sizes[: len(found.nearest)].astype(float).tolist(), abs=rel
     )
@@ -57,8 +58,8 @@ def forced(monkeypatch):
         monkeypatch.setattr(certificate, "_SMALL", 0)
         monkeypatch.setattr(certificate, "_DOUBLE", 1 << 60 if double else 0)
         monkeypatch.setattr(certificate, "_KEPT", kept)
-        monkeypatch.setattr(certificate, "_LEAST", 48)
-        monkeypatch.setattr(certificate, "_LARGEST", 100)
+        monkeypatch.setattr(pairs, "LEAST", 48)
+        monkeypatch.setattr(pairs, "LARGEST", 100)
 
     return force
 
@@ -277,8 +278,8 @@ def test_certificate_knows_the_floors():
 
 @pytest.mark.parametrize("count", [2, 47, 100, 1000, 5_001])
 def test_blocks_and_tiles_cover_every_pair_once(count, monkeypatch):
-    monkeypatch.setattr(certificate, "_LEAST", 40)
-    monkeypatch.setattr(certificate, "_LARGEST", 300)
+    monkeypatch.setattr(pairs, "LEAST", 40)
+    monkeypatch.setattr(pairs, "LARGEST", 300)
     for cover in (list(blocks(0, count)), triangle(count, 1_000_000).tolist()):
         seen = np.zeros((count, count), np.int8)
         for row, last_row, column, last_column in cover:
@@ -312,6 +313,16 @@ def test_bad_vectors(vectors, message, large, forced):
         certify(vectors)
     assert message in str(error.value)
     assert ";" in str(error.value)
+
+
+def test_more_than_memory_holds_is_refused_with_its_size(monkeypatch, forced):
+    forced()
+    monkeypatch.setattr(memory, "available", lambda: 90_000)
+    with pytest.raises(
+        UserError, match=r"300 unit vectors of 64 dimensions take 76.8 KB, and 90 KB of memory"
+    ):
+        certify(random(300, 64))
+    assert certify(signs(300, 64)).exact
 
 
 @pytest.mark.parametrize("options", [{"nearest": 0}, {"bins": -1}])

@@ -18,9 +18,9 @@ References: L. Welch, "Lower bounds on the maximum cross correlation of signals"
 397-399; V. Sidelnikov, "New bounds for densest packing of spheres", Mat. Sbornik 95 (1974), 148-158 (real moments);
 J. Conway, R. Hardin, N. Sloane, "Packing lines, planes, etc.", Experimental Math. 5 (1996), Corollary 5.3;
 P. Delsarte, J.-M. Goethals, J. Seidel, "Bounds for systems of lines, and Jacobi polynomials", Philips Res. Rep. 30
-(1975), 91-105; V. Levenshtein, "Designs as maximum codes in polynomial metric spaces", Acta Appl. Math. 29 (1992),
-1-82; A. Calderbank, P. Cameron, W. Kantor, J. Seidel, "Z4-Kerdock codes, orthogonal spreads, and extremal Euclidean
-line-sets", Proc. London Math. Soc. 75 (1997), 436-480.
+(1975), 91-105, table I; V. Levenshtein, "Universal bounds for codes and designs", Handbook of Coding Theory (1998),
+sections 5.4 and 6.1; A. Calderbank, P. Cameron, W. Kantor, J. Seidel, "Z4-Kerdock codes, orthogonal spreads, and
+extremal Euclidean line-sets", Proc. London Math. Soc. 75 (1997), 436-480.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ Algorithms", 2nd ed., eq. 3.5). Only half of the symmetric matrix of products is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,36 +27,27 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.projection.bounds import Field, Floor, floors
+from layerlab.projection.memory import refuse_beyond
+from layerlab.projection.pairs import (
+    LARGEST,
+    Histogram,
+    Kept,
+    Pair,
+    blocks,
+    listed,
+    pairs_of,
+    sign_histogram,
+    sign_scan,
+    triangle,
+)
 from layerlab.projection.rows import Array, Rows
 
 # Multiply-adds up to which products are made in float64 (a second or less).
 _DOUBLE = 1 << 33
 # Numbers up to which the products are made in one piece, without compiled loops.
 _SMALL = 1 << 20
-# Sides of blocks: the product of the largest, 16 MB in float32, stays in a large cache.
-_LARGEST, _LEAST = 2048, 512
 # Pairs worked out again in float64, beyond those asked for.
 _KEPT = 1024
-# Rows and columns of packed signs whose words fit the first and the second cache.
-_SIGN_ROWS, _SIGN_WORDS = 256, 1 << 14
-_TILES_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two rows and their cosine (its absolute value for complex vectors)."""
-
-    first: int
-    second: int
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How many pairs have a cosine in each bin: ``edges`` (bins + 1,) and ``counts`` (bins,)."""
-
-    edges: NDArray[np.float64]
-    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -207,76 +197,20 @@ def _of_signs(
         upper = np.triu_indices(rows.count, 1)
         products = gram[upper]
         counts = np.bincount(((rows.dim - products) / 2).astype(np.int64), minlength=rows.dim + 1)
-        listed = _listed(products / rows.dim, *upper, nearest)
+        near = listed(products / rows.dim, *upper, nearest)
     else:
         packed = rows.packed()
         if packed is None:
             return None
-        counts, listed = sign_scan(packed, rows.dim, nearest, triangle(rows.count, rows.dim), report)
+        counts, near = sign_scan(packed, rows.dim, nearest, triangle(rows.count, rows.dim), report)
     return _certificate(
         rows,
-        listed,
+        near,
         sign_histogram(counts, rows.dim),
         error=0.0,
         exact=True,
         arithmetic="whole numbers: differing signs counted on packed bits",
     )
-
-
-def sign_histogram(counts: NDArray[np.int64], dim: int) -> Histogram:
-    """From the pairs at each number of differing signs to the cosines (dim - 2d)/dim, in rising order."""
-    edges = (2 * np.arange(dim + 2) - 1 - dim) / dim
-    return Histogram(edges, counts[::-1].copy())
-
-
-def triangle(count: int, dim: int) -> NDArray[np.int64]:
-    """Tiles of packed signs that cover every pair once: first and last row, first and last column."""
-    width = max(_SIGN_ROWS, _SIGN_WORDS * 64 // max(64, dim) // _SIGN_ROWS * _SIGN_ROWS)
-    tiles: list[tuple[int, int, int, int]] = []
-    for row in range(0, count, _SIGN_ROWS):
-        last = min(row + _SIGN_ROWS, count)
-        tiles.append((row, last, row, last))
-        tiles += [(row, last, start, min(start + width, count)) for start in range(last, count, width)]
-    return np.array(tiles, np.int64)
-
-
-def sign_scan(
-    packed: NDArray[np.uint64],
-    dim: int,
-    nearest: int,
-    tiles: NDArray[np.int64],
-    report: Callable[[int, int], None] = lambda done, of: None,
-) -> tuple[NDArray[np.int64], list[Pair]]:
-    """The pairs of the given tiles: how many differ in 0 ... dim signs, and the nearest.
-
-    Args:
-        packed: (count, words) uint64, as `Rows.packed` gives it.
-        dim: signs in a row.
-        nearest: how many pairs to list.
-        tiles: (tiles, 4) as `triangle` makes them.
-        report: progress, called with pairs done and all.
-    """
-    from layerlab.lab.kernels import threads
-    from layerlab.projection.kernels.pairs_cpu import sign_pairs
-
-    parts = torch.get_num_threads()
-    counts = np.zeros((parts, 4, dim + 1), np.int64)
-    kept = _Kept(parts, nearest)
-    sizes = [_pairs_of(tile) for tile in tiles.tolist()]
-    done = 0
-    for start in range(0, len(tiles), _TILES_AT_ONCE):
-        some = tiles[start : start + _TILES_AT_ONCE]
-        threads.run(sign_pairs, (packed, dim, some, counts, *kept.arrays), list(range(parts + 1)))
-        done += sum(sizes[start : start + _TILES_AT_ONCE])
-        report(done, sum(sizes))
-    products, firsts, seconds = kept.merged()
-    return counts.sum(axis=(0, 1)), _listed(products / dim, firsts, seconds, nearest)
-
-
-def _pairs_of(tile: list[int]) -> int:
-    row, last_row, column, last_column = tile
-    rows = last_row - row
-    return rows * (rows - 1) // 2 if row == column else rows * (last_column - column)
 
 
 # -- real and complex numbers ---------------------------------------------------------------------------------------
@@ -291,7 +225,7 @@ def _of_few(rows: Rows, nearest: int, bins: int) -> Certificate:
     counts, edges = np.histogram(cosines, max(bins, 1), (lowest, 1.0))
     return _certificate(
         rows,
-        _listed(cosines, *upper, nearest),
+        listed(cosines, *upper, nearest),
         Histogram(edges, counts) if bins else None,
         error=rounding(rows.dim, x.dtype),
         exact=False,
@@ -311,13 +245,18 @@ def _of_blocks(
         (True, False): torch.complex64,
         (True, True): torch.complex128,
     }[rows.complex, double]
+    refuse_beyond(
+        rows.count * rows.dim * dtype.itemsize,
+        f"{rows.count:,} unit vectors of {rows.dim:,} dimensions",
+        "certify fewer vectors (signs, of equal absolute value in a row, take a 32nd of it)",
+    )
     x = rows.all_unit(dtype)
     parts = torch.get_num_threads()
     pairs = rows.count * (rows.count - 1) // 2
-    kept = _Kept(parts, min(pairs, nearest + _KEPT))
+    kept = Kept(parts, min(pairs, nearest + _KEPT))
     counts = np.zeros((parts, bins), np.int64)
     lowest = 0.0 if rows.complex else -1.0
-    store = torch.empty(_LARGEST * _LARGEST, dtype=dtype)
+    store = torch.empty(LARGEST**2, dtype=dtype)
     done = 0
     with _highest_precision():
         for row, last_row, column, last_column in blocks(0, rows.count):
@@ -327,16 +266,16 @@ def _of_blocks(
             cosines = (block.abs() if rows.complex else block).numpy()
             arguments = (cosines, row, column, lowest, counts, *kept.arrays)
             threads.run(block_pairs, arguments, list(range(parts + 1)))
-            done += _pairs_of([row, last_row, column, last_column])
+            done += pairs_of([row, last_row, column, last_column])
             report(done, pairs)
     del store, x
     edges = np.linspace(lowest, 1, bins + 1)
     found, firsts, seconds = kept.merged()
     bound = rounding(rows.dim, dtype)
-    listed = _listed(_again(rows, firsts, seconds), firsts, seconds, nearest)
+    near = listed(_again(rows, firsts, seconds), firsts, seconds, nearest)
     certificate = _certificate(
         rows,
-        listed,
+        near,
         Histogram(edges, counts.sum(axis=0)) if bins else None,
         error=rounding(rows.dim, torch.complex128 if rows.complex else torch.float64),
         exact=False,
@@ -351,30 +290,6 @@ def _of_blocks(
             certificate, error=max(certificate.error, min(1.0, missed) - certificate.coherence)
         )
     return certificate
-
-
-def blocks(first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """Blocks that cover every pair of rows once: squares on the diagonal, small ones, and large ones beside it.
-
-    >>> list(blocks(0, 800))
-    [(0, 400, 0, 400), (0, 400, 400, 800), (400, 800, 400, 800)]
-    """
-    if last - first <= _LEAST:
-        yield first, last, first, last
-        return
-    middle = (first + last) // 2
-    yield from blocks(first, middle)
-    for row in _steps(first, middle):
-        for column in _steps(middle, last):
-            yield (*row, *column)
-    yield from blocks(middle, last)
-
-
-def _steps(first: int, last: int) -> list[tuple[int, int]]:
-    """``first ... last`` cut evenly into pieces that are not too long."""
-    pieces = -(-(last - first) // _LARGEST)
-    cuts = [first + (last - first) * piece // pieces for piece in range(pieces + 1)]
-    return list(pairwise(cuts))
 
 
 class _highest_precision:  # noqa: N801 (used like a function)
@@ -395,44 +310,3 @@ def _again(rows: Rows, firsts: NDArray[np.int64], seconds: NDArray[np.int64]) ->
     a, b = (unit[torch.from_numpy(half)] for half in (places[: len(firsts)], places[len(firsts) :]))
     products = (a.conj() * b).sum(dim=1)
     return (products.abs() if rows.complex else products).clamp(-1, 1).numpy()
-
-
-# -- nearest pairs --------------------------------------------------------------------------------------------------
-
-
-class _Kept:
-    """The nearest pairs, a heap for each part of the work."""
-
-    def __init__(self, parts: int, size: int) -> None:
-        self._size = size
-        self._values = np.zeros((parts, size))
-        self._places = np.zeros((parts, size, 2), np.int64)
-        self._sizes = np.zeros(parts, np.int64)
-
-    @property
-    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        return self._values, self._places, self._sizes
-
-    def merged(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """Values, first and second rows of the nearest of all parts."""
-        used = np.arange(self._values.shape[1]) < self._sizes[:, None]
-        values, places = self._values[used], self._places[used]
-        order = _order(values, places[:, 0], places[:, 1])[: self._size]
-        return values[order], places[order, 0], places[order, 1]
-
-
-def _order(values: NDArray[Any], firsts: NDArray[Any], seconds: NDArray[Any]) -> NDArray[np.int64]:
-    return np.lexsort((seconds, firsts, -np.abs(values)))
-
-
-def _listed(values: NDArray[Any], firsts: NDArray[Any], seconds: NDArray[Any], most: int) -> list[Pair]:
-    if len(values) > 4 * most:
-        # Sorting millions to list ten takes longer than making them.
-        least = np.partition(np.abs(values), -most)[-most]
-        near = np.abs(values) >= least
-        values, firsts, seconds = values[near], firsts[near], seconds[near]
-    order = _order(values, firsts, seconds)[:most]
-    return [
-        Pair(int(i), int(j), float(value))
-        for value, i, j in zip(values[order], firsts[order], seconds[order], strict=True)
-    ]

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.projection.bounds import floors
-from layerlab.projection.certificate import Certificate, Pair, sign_histogram, sign_scan, triangle
+from layerlab.projection.certificate import Certificate
 from layerlab.projection.memory import refuse_beyond
 from layerlab.projection.packing import Form, Packed, Rows, all_rows, pack, pieces, unpacked, write_rows
+from layerlab.projection.pairs import Pair, sign_histogram, sign_scan, triangle
 
 # Pairs measured beside a proof, if there are as many.
 MEASURED = 10**9

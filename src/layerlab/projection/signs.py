@@ -30,10 +30,11 @@ from torch import Tensor
 from layerlab.errors import UserError
 from layerlab.projection.binary_fields import BinaryField
 from layerlab.projection.bounds import floors, rademacher_log_failure
-from layerlab.projection.certificate import Certificate, sign_histogram, sign_scan, triangle
+from layerlab.projection.certificate import Certificate
 from layerlab.projection.cosets import CosetCode, Proof, alternating_forms, ranks
 from layerlab.projection.memory import refuse_beyond
 from layerlab.projection.packing import Form, Packed, Rows, all_rows, pack, unpacked, write_rows
+from layerlab.projection.pairs import sign_histogram, sign_scan, triangle
 
 # Sums of forms whose ranks are worked out together, and at most.
 _AT_ONCE, _ALL = 18, 24
