@@ -126,7 +126,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("building",),
     ("archive", "codebooks"),
     ("inspection",),
-    # theorems
+    ("theorems",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

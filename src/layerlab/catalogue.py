@@ -29,8 +29,10 @@ def catalogue() -> Register:
     from layerlab.estimators import theorems as estimators
     from layerlab.gradflow import theorems as gradflow
     from layerlab.graph import theorems as graph
+    from layerlab.projection import theorems as projection
 
-    return Register((*graph.CLAIMS, *gradflow.CLAIMS, *attention.CLAIMS, *estimators.CLAIMS))
+    domains = (graph, gradflow, attention, estimators, projection)
+    return Register(claim for domain in domains for claim in domain.CLAIMS)
 
 
 def graph_for(data: str, claims: Iterable[Claim]) -> Graph:
