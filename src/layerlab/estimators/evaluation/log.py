@@ -14,9 +14,8 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from layerlab.errors import UserError
 
@@ -24,8 +23,7 @@ FORMAT = "layerlab-evaluations"
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One evaluation.
 
     Attributes:

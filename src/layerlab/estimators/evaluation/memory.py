@@ -90,18 +90,19 @@ class Memory:
         if self.worst is None or self._better(self.worst, value):
             self.worst = value
         self._scale = max(self._scale, abs(value))
-        shown = ""
         if key not in self.values:
             self.values[key] = (value, 1)
-        else:
-            total, count = self.values[key]
-            before = total / count
-            if self.deterministic and not same(value, before, self._scale):
-                self.deterministic = False
-                shown = f"{before!r} and {value!r}"
-            if not self.deterministic:
-                self.values[key] = (total + value, count + 1)
-        self._rank(key)
+            if self._best is None or self._better(value, self._best[1]):
+                self._best = (key, value)
+            return ""
+        total, count = self.values[key]
+        before, shown = total / count, ""
+        if self.deterministic and not same(value, before, self._scale):
+            self.deterministic = False
+            shown = f"{before!r} and {value!r}"
+        if not self.deterministic:
+            self.values[key] = (total + value, count + 1)
+            self._rank(key)
         return shown
 
     def answer(self, key: str) -> float:
