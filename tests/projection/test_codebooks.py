@@ -144,7 +144,9 @@ def test_what_exceeds_memory_is_refused_with_its_size(monkeypatch: pytest.Monkey
     ):
         _ = found.vectors
     assert sum(len(rows) for rows in found.made.stored()) == 20_000
-    with pytest.raises(UserError, match=r"5,000 vectors of 5,000 dimensions in float64.* take 400 MB, and 10 MB"):
+    with pytest.raises(
+        UserError, match=r"5,000 vectors of 5,000 dimensions in float64.* take 400 MB, and 10 MB"
+    ):
         codebook(5000, 5000)
 
 

@@ -26,7 +26,14 @@ GIVEN = Path(__file__).parent / "given_environments.py"
 CHOICE = Source(f"{GIVEN}:Choice")
 REACH = Source(f"{GIVEN}:Reach")
 SMALL = Settings(
-    batch=8, groups=4, hidden=(8,), steps=32 * 25, value_passes=2, episodes=20, check_every=5, learning_rate=0.05
+    batch=8,
+    groups=4,
+    hidden=(8,),
+    steps=32 * 25,
+    value_passes=2,
+    episodes=20,
+    check_every=5,
+    learning_rate=0.05,
 )
 
 
@@ -93,8 +100,12 @@ def test_clipping_and_normalisation_change_the_length_and_not_the_direction() ->
         optimizer = torch.optim.SGD(learner.parameters(), lr=1.0)
         estimate = learner.learn(batch, optimizer, torch.Generator())
     moved = torch.cat([(b - a).ravel() for a, b in zip(before, learner.policy.parameters(), strict=True)])
-    assert float(estimate.gradient.norm()) > 0.25 and float(moved.detach().norm()) == pytest.approx(0.25, rel=1e-4)
-    torch.testing.assert_close(moved.detach() / moved.detach().norm(), estimate.gradient / estimate.gradient.norm())
+    assert float(estimate.gradient.norm()) > 0.25 and float(moved.detach().norm()) == pytest.approx(
+        0.25, rel=1e-4
+    )
+    torch.testing.assert_close(
+        moved.detach() / moved.detach().norm(), estimate.gradient / estimate.gradient.norm()
+    )
 
 
 def test_equal_returns_do_not_blow_up_when_advantages_are_normalised() -> None:
