@@ -125,7 +125,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("choice",),
     ("building",),
     ("archive", "codebooks"),
-    ("inspection",),
+    ("inspection", "projecting"),
     ("theorems",),
 )
 ORDERS = {
