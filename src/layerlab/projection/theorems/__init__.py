@@ -10,7 +10,7 @@ from layerlab.projection.theorems.codes import (
     UNIT_AS_PRINTED,
 )
 from layerlab.projection.theorems.dimensions import CLASSIC, EIGHT, IMPLIED, MOMENTS, SCIKIT_LEARN
-from layerlab.projection.theorems.floors import FLOORS, KERDOCK
+from layerlab.projection.theorems.floors import FLOORS, KERDOCK, REFUSAL
 from layerlab.projection.theorems.lemma import CHI_SQUARE, JL
 
 CLAIMS: tuple[Claim, ...] = (
@@ -26,5 +26,6 @@ CLAIMS: tuple[Claim, ...] = (
     COUNTS,
     RADEMACHER,
     FLOORS,
+    REFUSAL,
     KERDOCK,
 )

@@ -1,17 +1,20 @@
-"""The claims about the least coherence: floors that nothing is below, and Kerdock sets, which reach one."""
+"""The claims about the least coherence: floors that nothing is below, Kerdock sets, which reach one, and refusals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from layerlab.claims import Claim, Falsifier, Measurement, rounding
+from layerlab.claims import Claim, Falsifier, Measurement, exact, rounding
+from layerlab.errors import UserError
 from layerlab.projection.bounds import floor, kerdock_count
 from layerlab.projection.certificate import certify
+from layerlab.projection.codebooks import ImpossibleError, codebook
 from layerlab.projection.frames import optimised_frame
 from layerlab.projection.kerdock import Kerdock
 from layerlab.projection.simplex import simplex
@@ -153,6 +156,78 @@ KERDOCK = Claim(
         "random-signs": Falsifier("as many random signs", lambda: 64, replaces={"lines": _random_signs}),
         "one-more": Falsifier(
             "a line more than Levenshtein allows", lambda: 16, replaces={"lines": _one_more}
+        ),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A codebook of so many vectors of R^n with |cos| ≤ δ."""
+
+    dim: int
+    count: int
+    coherence: float
+
+
+def _shipped(asked: Asked) -> str | None:
+    """The words of a refusal because there are no such vectors; None: it was not refused for that."""
+    try:
+        codebook(asked.dim, asked.count, asked.coherence)
+    except ImpossibleError as error:
+        return str(error)
+    except UserError:
+        return None
+    return None
+
+
+def _never(asked: Asked) -> str | None:
+    """Broken: takes every request."""
+    return None
+
+
+def _unnamed(asked: Asked) -> str | None:
+    """Broken: a refusal that does not say why."""
+    return "no"
+
+
+def _measure_refusal(
+    asked: Asked, generator: np.random.Generator, *, refusal: Callable[[Asked], str | None] = _shipped
+) -> Measurement:
+    bound = floor(asked.dim, asked.count)
+    if not bound.excludes(asked.coherence):
+        return Measurement.unmet_because(f"no floor excludes it: {bound.name} is {bound.value:.4g}")
+    words = refusal(asked)
+    named = words is not None and bound.name.partition(",")[0] in words
+    return Measurement(float(named), 1.0, exact("a truth value"))
+
+
+REFUSAL = Claim(
+    id="projection.refusal",
+    title="A codebook below a floor is refused, and the floor is named",
+    source="Beyond the document",
+    statement=(
+        "`codebook` refuses N vectors of R^n with |cos| ≤ δ where δ is below a floor, by that floor's name; measured: 1"
+        " if it does, else 0"
+    ),
+    hypotheses=("a floor excludes the request",),
+    relation="==",
+    measure=_measure_refusal,
+    subjects={
+        "ten-thousand-of-R100": lambda: Asked(100, 10_000, 0.1),
+        "one-more-than-kerdock": lambda: Asked(16, 145, 0.25),
+        "four-of-the-plane": lambda: Asked(2, 4, 0.7),
+        "below-welch": lambda: Asked(50, 60, 0.05),
+    },
+    falsifiers={
+        "never": Falsifier(
+            "every request is taken", lambda: Asked(100, 10_000, 0.1), replaces={"refusal": _never}
+        ),
+        "unnamed": Falsifier(
+            "a refusal without a reason", lambda: Asked(100, 10_000, 0.1), replaces={"refusal": _unnamed}
+        ),
+        "kerdock": Falsifier(
+            "a Kerdock set, which exists", lambda: Asked(16, 144, 0.25), expected="hypotheses unmet"
         ),
     },
 )
