@@ -15,6 +15,7 @@ from layerlab.errors import UserError
 from layerlab.projection.bounds import Field, document_count, floors, most
 from layerlab.projection.certificate import Certificate, certify
 from layerlab.projection.choice import Offer, offers
+from layerlab.projection.frames import fits
 from layerlab.projection.inspection.theory import share, typical_coherence
 from layerlab.projection.rows import Array, Rows
 
@@ -96,11 +97,12 @@ class VectorInspection:
                 f"of {self.count:,} vectors {found.count:,} drawn at random were measured: the coherence of all is at "
                 "least this"
             )
-        if (twins := sum(abs(pair.cosine) > 1 - 1e-9 for pair in found.nearest)) > 0:
-            several = f"at least {twins} pairs lie" if twins > 1 else "one pair lies"
+        twins = sum(abs(pair.cosine) > 1 - 1e-9 for pair in found.nearest)
+        if twins:
+            pair = found.nearest[0]
+            more = f", and so do {twins - 1} more pairs at least" if twins > 1 else ""
             said.append(
-                f"{several} on one line (abs cos = 1), first vectors {found.nearest[0].first} and "
-                f"{found.nearest[0].second}: a codebook cannot tell them apart"
+                f"vectors {pair.first:,} and {pair.second:,} lie on one line{more}: a codebook cannot tell them apart"
             )
         if floor.value == 0:
             said.append("up to as many vectors as dimensions, orthonormal ones exist")
@@ -108,16 +110,19 @@ class VectorInspection:
             said.append(f"no {self.count:,} vectors have less coherence: it is the floor ({floor.name})")
         else:
             said.append(f"{found.excess:.3g} times the floor {floor.value:.4g} ({floor.name})")
-        said.append(
-            f"as many random vectors typically have {self.random:.4g}, "
-            + ("less than these" if found.coherence > 1.01 * self.random else "more than these")
-            if abs(found.coherence / max(self.random, 1e-300) - 1) > 0.01
-            else f"as good as as many random vectors, which typically have {self.random:.4g}"
-        )
+        against = found.coherence / max(self.random, 1e-300)
+        if abs(against - 1) <= 0.02:
+            said.append(f"about as good as random vectors, of which as many typically have {self.random:.4g}")
+        else:
+            kind = "less" if against > 1 else "more"
+            said.append(f"as many random vectors typically have {self.random:.4g}, {kind} than these")
         if self.better:
             said.append(f"better: {self.better[0].sentence()}")
-        else:
-            said.append("no construction here is sure to do better")
+        elif fits(found.dim, self.count) and found.coherence > floor.value * (1 + 1e-6):
+            said.append(
+                "an optimised frame may do better, which is found out by: layerlab codebook make "
+                f"--dim {found.dim} --count {self.count}"
+            )
         return said
 
 
