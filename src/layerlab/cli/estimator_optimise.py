@@ -80,7 +80,6 @@ def optimise(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, say
-    from layerlab.errors import UserError
     from layerlab.estimators.optimise.run import Evaluation
     from layerlab.estimators.optimise.run import optimise as search
     from layerlab.lab.records import environment
@@ -112,7 +111,8 @@ def optimise(
                 seed=seed,
             )
         except KeyboardInterrupt:
-            raise UserError(f"interrupted before the first value; {folder} holds what there is") from None
+            say("interrupted before the first value")
+            raise typer.Exit(130) from None
     record = {"function": subject, "space": space.describe(), "run": str(folder), **found.to_dict()}
     if report and not found.interrupted:
         record["report"] = _page(folder)

@@ -311,3 +311,17 @@ def test_defaults_follow_from_dimension_and_budget() -> None:
     assert Settings(budget=5).filled(start).batch == 5
     assert Settings(budget=100, batch=500).filled(start).batch == 100
     assert Settings(budget=10_000).filled(Space.parse(gaussian=10).family()).batch == 10
+
+
+def test_one_value_beyond_all_others_does_not_end_the_run() -> None:
+    def spiked(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 1, 1e200, bowl(x))
+
+    for natural in (True, False):
+        found = optimise(spiked, Space.parse(gaussian=3), budget=500, fitness="value", natural=natural)
+        assert found.value == 1e200 and found.evaluations == 500
+
+
+def test_float32_parameters_are_a_start_too() -> None:
+    found = optimise(bowl, Gaussian(torch.zeros(2), torch.zeros(2)), budget=600, maximise=False)
+    assert found.value < 1e-3 and found.family.parameters.dtype == torch.float64

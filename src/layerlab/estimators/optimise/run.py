@@ -86,6 +86,7 @@ def optimise(
     """
     first = space.family() if isinstance(space, Space) else space
     _check_family(first)
+    first = first.replaced(first.parameters.double())
     asked = Settings(**settings)
     kept = evaluation or Evaluation()
     if folder is None and resume:

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from layerlab.estimators.families import Bernoulli, Categorical, Family, Gaussian
 
+_LOGIT = 30.0  # beyond it a probability reaches 0 or 1 in floating point
+_LOG_STD = 80.0
+_FURTHEST = 5.0  # standard deviations that a mean may move in a step
+
 
 class Step(Protocol):
     """Moves the parameters of a family."""
@@ -40,8 +44,12 @@ class Natural:
 
     def __call__(self, family: Family, gradient: Tensor) -> Family:
         if isinstance(family, Gaussian):
-            rates = torch.tensor([[self.rate], [self.spread_rate]], dtype=gradient.dtype)
-            return family.replaced(family.parameters + rates * family.natural(gradient))
+            mean, log_std = family.natural(gradient)
+            # One value far beyond all others must not throw the distribution out of the world.
+            far = _FURTHEST * family.std
+            mean = (self.rate * mean).clamp(-far, far)
+            log_std = (self.spread_rate * log_std).clamp(-1.0, 1.0)
+            return _within(family, family.parameters + torch.stack([mean, log_std]))
         assert isinstance(family, Bernoulli | Categorical)
         return at_probabilities(family, family.probabilities + self.rate * gradient, self.margin)
 
@@ -85,5 +93,12 @@ class Adam:
         self._square = 0.999 * square + 0.001 * gradient.square()
         scale = (self._square / (1 - 0.999**self._count)).sqrt() + 1e-12
         moved = self._mean / (1 - 0.9**self._count) / scale
-        # A probability must not reach 0 or 1 in floating point, nor a deviation overflow.
-        return family.replaced((family.parameters + self.rate * moved).clamp(-30.0, 30.0))
+        return _within(family, family.parameters + self.rate * moved)
+
+
+def _within(family: Family, parameters: Tensor) -> Family:
+    """The family at ``parameters``, kept where they are numbers that a distribution can have."""
+    if isinstance(family, Gaussian):
+        mean, log_std = parameters
+        return Gaussian(mean, log_std.clamp(-_LOG_STD, _LOG_STD))
+    return family.replaced(parameters.clamp(-_LOGIT, _LOGIT))
