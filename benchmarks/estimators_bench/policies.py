@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from layerlab.estimators.policy.environments import Source
+from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.settings import Settings
 from layerlab.estimators.policy.training import train
 

@@ -24,7 +24,7 @@ Run = Callable[[Problem, str, int], list[float]]
 
 def of_rival(problem: Problem, name: str, seed: int) -> list[float]:
     """The best value after each evaluation of a rival."""
-    return spend(RIVALS[name], problem, seed)
+    return spend(name, problem, seed)
 
 
 def race(

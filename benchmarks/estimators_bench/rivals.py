@@ -145,14 +145,22 @@ def serves(name: str, problem: Problem) -> bool:
     return name != "CMA-ES" or problem.kind == "gaussian"
 
 
-def spend(rival: Rival, problem: Problem, seed: int) -> list[float]:
-    """The best value after each evaluation of the budget."""
+def spend(name: str, problem: Problem, seed: int) -> list[float]:
+    """The best value after each evaluation of the budget.
+
+    nevergrad 1.0.12 has steps that numpy 2.4 refuses (a TypeError in its metamodel): such a run ends there, with what it
+    had found; the evaluations that are stored with it tell.
+    """
     counted = Counted(problem.make(), problem.budget)
     try:
-        rival(problem, counted, seed)
+        RIVALS[name](problem, counted, seed)
     except SpentError:
         return counted.curve
-    raise AssertionError("a rival stopped before its budget was spent")
+    except TypeError:
+        if name == "nevergrad" and counted.curve:
+            return counted.curve
+        raise
+    raise AssertionError(f"{name} stopped before its budget was spent")
 
 
 def _start(problem: Problem, n: int, generator: torch.Generator) -> torch.Tensor:
