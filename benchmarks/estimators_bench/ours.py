@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from layerlab.estimators.optimise import optimise
 
 from estimators_bench.functions import Problem
+from layerlab.estimators.optimise import optimise
 from layerlab.estimators.space import Space
 
 OURS, PLAIN = "layerlab", "plain REINFORCE"

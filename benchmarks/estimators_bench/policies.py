@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.settings import Settings
+from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.training import train
 
 ENVIRONMENT, SOLVED, EPISODES = "CartPole-v1", 475.0, 100

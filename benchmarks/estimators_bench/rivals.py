@@ -148,8 +148,8 @@ def serves(name: str, problem: Problem) -> bool:
 def spend(name: str, problem: Problem, seed: int) -> list[float]:
     """The best value after each evaluation of the budget.
 
-    nevergrad 1.0.12 has steps that numpy 2.4 refuses (a TypeError in its metamodel): such a run ends there, with what it
-    had found; the evaluations that are stored with it tell.
+    nevergrad 1.0.12 has steps that numpy 2.4 refuses (a TypeError in its metamodel): such a run ends there, with what
+    it had found; the evaluations that are stored with it tell.
     """
     counted = Counted(problem.make(), problem.budget)
     try:
