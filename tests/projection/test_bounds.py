@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from layerlab.errors import UserError
+from layerlab.projection import bounds
 from layerlab.projection.bounds import (
     document_count,
     floor,
@@ -160,6 +161,12 @@ def test_levenshtein_is_never_below_welch_of_the_orders_it_uses():
         if count > dim:
             value, order = levenshtein(dim, count)
             assert value >= max(welch(dim, count, k) for k in range(1, order // 2 + 1) or [1]) - 1e-12
+
+
+def test_counts_beyond_the_highest_order_get_the_floor_of_fewer(monkeypatch):
+    monkeypatch.setattr(bounds, "_HIGHEST_ORDER", 3)
+    assert levenshtein(5, 10**9) == levenshtein(5, math.comb(8, 4))
+    assert levenshtein(5, math.comb(8, 4))[0] > levenshtein(5, math.comb(8, 4) - 1)[0]
 
 
 def test_orthoplex_counts_lines_from_the_dimension_of_symmetric_matrices():

@@ -74,6 +74,18 @@ def test_sample_of_lines_is_seeded():
     assert first.nearest == again.nearest
     assert first.nearest != other.nearest
     assert 5_000 <= first.measured_pairs < 5_400
+    for pair in other.nearest:
+        x, y = lines.rows(pair.first, pair.first + 1), lines.rows(pair.second, pair.second + 1)
+        assert pair.cosine == float((x * y).sum())
+
+
+def test_unit_vectors_are_counted_however_little_is_measured():
+    # Three lines with signs may be orthogonal, as seven in fifty draws are; unit vectors beside them are not.
+    found = [Kerdock(4).certify(measured=1, seed=seed) for seed in range(40)]
+    assert {(one.coherence, one.error, one.exact, abs(one.nearest[0].cosine)) for one in found} == {
+        (0.5, 0.0, True, 0.5)
+    }
+    assert {one.nearest[0].second for one in found} > {8}
 
 
 def test_proof_fails_for_other_forms(monkeypatch):

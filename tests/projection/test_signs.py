@@ -11,7 +11,8 @@ from layerlab.errors import UserError
 from layerlab.projection import memory
 from layerlab.projection.bounds import rademacher_log_failure
 from layerlab.projection.certificate import certify
-from layerlab.projection.cosets import alternating_forms
+from layerlab.projection.cosets import alternating_forms, ranks
+from layerlab.projection.kerdock import Kerdock
 from layerlab.projection.packing import pack, unpacked
 from layerlab.projection.signs import (
     QuadraticSigns,
@@ -95,6 +96,18 @@ def test_chunks_of_sums_give_the_same_rank(monkeypatch):
     monkeypatch.setattr(signs, "_ALL", 3)
     assert lines.prove(128**2).upper == whole.upper
     assert "kernel" in lines.prove(128**2).text
+
+
+def test_forms_alone_in_a_chunk_are_not_forgotten(monkeypatch):
+    from layerlab.projection import signs
+
+    monkeypatch.setattr(signs, "_AT_ONCE", 1)
+    lines = QuadraticSigns(64, 1)
+    lines._basis[0] = Kerdock(64).representatives(5, 6)[0]  # rank 6
+    lines._basis[1] = pack(((np.arange(64) & 3) == 3)[None])[0]  # rank 2, and 4 or more with the other
+    assert ranks(alternating_forms(lines.representatives(1, 4), 64)).tolist() in ([6, 2, 4], [6, 2, 6])
+    with pytest.raises(ArithmeticError, match="lower rank"):
+        lines.prove(4)
 
 
 def test_terms():

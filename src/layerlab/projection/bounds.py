@@ -336,7 +336,7 @@ def _largest_node(dim: int, count: int, order: int, field: Field) -> float:
 
 
 def _jacobi_matrix(size: int, a: float, b: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The recurrence of the polynomials orthonormal for t^b (1 - t)^a on [0, 1]: diagonal and side diagonal."""
+    """The recurrence of the polynomials orthonormal for t^b (1 - t)^a on [0, 1], a + b > -1: both diagonals."""
     i = np.arange(size, dtype=np.float64)
     both = 2 * i + a + b
     diagonal = np.empty(size)
@@ -344,6 +344,4 @@ def _jacobi_matrix(size: int, a: float, b: float) -> tuple[NDArray[np.float64], 
     diagonal[1:] = (b**2 - a**2) / (both[1:] * (both[1:] + 2))
     j, sums = i[1:], both[1:]
     side = 4 * j * (j + a) * (j + b) * (j + a + b) / (sums**2 * (sums + 1) * (sums - 1))
-    # j = 1 with a + b = -1 divides 0 by 0 in the general formula.
-    side[0] = 4 * (1 + a) * (1 + b) / ((a + b + 2) ** 2 * (a + b + 3))
     return (1 + diagonal) / 2, np.sqrt(side) / 2
