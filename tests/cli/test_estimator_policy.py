@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from layerlab.cli import progress
 
 CHOICE = f"{Path(__file__).parents[1] / 'estimators' / 'policy' / 'given_environments.py'}:Choice"
 Cli = Callable[..., Any]
@@ -50,3 +54,24 @@ def test_a_policy_is_trained_told_and_not_trained_twice(cli: Cli, tmp_path: Path
 def test_wrong_questions(cli: Cli, tmp_path: Path, arguments: list[str], words: str) -> None:
     done = cli("estimator", "policy", *arguments, "--out", tmp_path / "run")
     assert done.status == 2 and words in done.err and not (tmp_path / "run").exists()
+
+
+def test_the_bar_reads_what_other_processes_leave_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    looked: list[str] = []
+
+    def look(key: str) -> tuple[float, str]:
+        looked.append(key)
+        return 0.5, f"{key} at half"
+
+    with progress.parts("training", ["a", "b"], look) as done:
+        done("a")
+        deadline = time.monotonic() + 20
+        while "b at half" not in screen.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert set(looked) == {"b"} and "75%" in screen.getvalue()

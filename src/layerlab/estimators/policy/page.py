@@ -173,12 +173,15 @@ def _curve(
     cells: Mapping[str, CellResult], name: str, label: str, title: str, *, log: bool = False
 ) -> Figure:
     """Means over seeds on a common grid of steps, each seed's curve read between its updates."""
+    known = [value for cell in cells.values() for value in cell["curves"][name] if value is not None]
+    # On a logarithmic scale rounding noise would take all the room: the variance of a batch of equal returns is 0.
+    least = 1e-12 * max(known, default=0.0) if log else -math.inf
     runs: dict[str, list[tuple[Sequence[float], Sequence[float]]]] = {}
     for cell in cells.values():
         pairs = [
             (step, value)
             for step, value in zip(cell["curves"]["steps"], cell["curves"][name], strict=True)
-            if value is not None and (value > 0 or not log)
+            if value is not None and value > least
         ]
         if pairs:
             steps, values = ([float(pair[side]) for pair in pairs] for side in (0, 1))
