@@ -102,3 +102,19 @@ def test_a_table_answers_for_outcomes_and_f_for_the_rest() -> None:
     assert table(samples + 0.25).shape == (7, 3) and calls.evaluations == paid + 21
     table((samples * 1).requires_grad_())
     assert calls.evaluations == paid + 42
+
+
+def test_f_may_write_into_what_it_is_given() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        total = x.sum(-1)
+        x.zero_()
+        return total
+
+    leaf = torch.ones(2 * BLOCK, 3).requires_grad_()
+    Calls(f)(leaf * 1).sum().backward()
+    assert leaf.grad is not None and bool((leaf.grad == 1).all())
+
+
+def test_values_whose_square_overflows_are_refused() -> None:
+    with pytest.raises(UserError, match="divide f by a constant"):
+        Calls(lambda x: 1e300 * x.sum(-1))(torch.ones(1, 2, dtype=torch.float64))

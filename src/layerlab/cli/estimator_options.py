@@ -45,6 +45,9 @@ Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+# What torch says where a batch is taken for one number or one sample.
+_OF_ONE_SAMPLE = ("f returned the shape ()", "converted to", "Boolean value of Tensor")
+
 
 def space(bits: int | None, categories: str | None, gaussian: int | None) -> Space:
     """The space that exactly one of the three options names."""
@@ -92,6 +95,6 @@ def hinting(single: bool) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if single or not any(words in str(error) for words in ("f raised", "f returned the shape")):
+        if single or not any(words in str(error) for words in _OF_ONE_SAMPLE):
             raise
         raise UserError(f"{error}; a function of one sample needs --single") from error

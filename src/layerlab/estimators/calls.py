@@ -21,6 +21,8 @@ from layerlab.lab.subjects import user_code
 BLOCK = 1 << 12
 """Samples that f is given at once, at most."""
 
+_LARGEST = 1e140
+
 
 def single(f: Callable[[Tensor], Any]) -> Function:
     """A function of one sample as a function of a batch.
@@ -36,6 +38,15 @@ def single(f: Callable[[Tensor], Any]) -> Function:
         return torch.tensor([float(_one_number(one)) for one in returned], dtype=torch.float64)
 
     return batched
+
+
+def _squarable(values: Tensor) -> Tensor:
+    largest = float(values.abs().max())
+    if largest > _LARGEST:
+        raise UserError(
+            f"f reaches {largest:g}, the square of which overflows in a variance; divide f by a constant"
+        )
+    return values
 
 
 def _one_number(returned: Any) -> Any:
@@ -93,7 +104,7 @@ class Calls:
         for block in rows.split(BLOCK):
             start = time.perf_counter()
             with contextlib.redirect_stdout(sys.stderr):
-                found.append(evaluated(self.f, block))
+                found.append(_squarable(evaluated(self.f, block)))
             self.seconds += time.perf_counter() - start
             self.evaluations += len(block)
         return torch.cat(found)
@@ -105,7 +116,7 @@ class Calls:
     def _differentiable(self, rows: Tensor) -> Tensor:
         start = time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr), user_code("f raised"):
-            returned = self.f(rows)
+            returned = self.f(rows.clone())  # f may write into what it is given.
         checked(returned, rows)
         self.seconds += time.perf_counter() - start
         self.evaluations += len(rows)

@@ -262,9 +262,14 @@ def test_settings_that_fail(asked: dict[str, Any], words: str) -> None:
         look(onemax, BITS, **asked)
 
 
-def test_too_many_parameters_to_measure() -> None:
-    with pytest.raises(UserError, match="too many to measure"):
-        look(onemax, Space.parse(2**23), samples=2, curve=False)
+def test_what_would_not_fit_into_memory_is_refused_and_what_would_take_long_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError, match=r"300,000 bits at 64 evaluations|300000 bits at 64 evaluations"):
+        look(onemax, Space.parse(300_000))
+    monkeypatch.setattr("layerlab.estimators.inspection.point._PATIENCE", 64 * 30 * 25)
+    found = look(onemax, Space.parse(30))
+    assert {entry["bias"]["repetitions"] for entry in found["estimators"]} == {25}
 
 
 def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

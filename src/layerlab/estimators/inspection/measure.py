@@ -90,7 +90,7 @@ def inspect(
         UserError: f fails, or what is asked does not fit the space.
     """
     started = time.perf_counter()
-    check_size(space)
+    check_size(space, settings.samples)
     generator = torch.Generator().manual_seed(settings.seed)
     points = [parameters] if settings.sampled is None else space.sampled(settings.sampled, generator)
     calls = Calls(f)

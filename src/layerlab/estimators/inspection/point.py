@@ -37,7 +37,8 @@ _CHEAPER, _CHEAP_NUMBERS = 5, 3 * 10**7
 # Numbers that may be held at once: 128 MB of scores, 512 MB of estimates.
 _SCORES, _ESTIMATES = 1 << 24, 1 << 26
 
-_LEAST_REPETITIONS = 8
+# Numbers that all repetitions of an estimate may have in their scores: some seconds.
+_PATIENCE, _LEAST_REPETITIONS = 1 << 29, 20
 
 # A bias of this share of the gradient is rounding.
 _ROUNDING = 1e-12
@@ -159,17 +160,17 @@ class Effort:
     seed: int
 
 
-def check_size(space: Space) -> None:
+def check_size(space: Space, samples: int) -> None:
     """Refuse what would not fit into memory.
 
     Raises:
-        UserError: there are too many parameters to measure anything.
+        UserError: there are too many parameters, or evaluations, to measure anything.
     """
     size = math.prod(space.shape)
-    if size * _LEAST_REPETITIONS > _SCORES:
+    if size * samples > _SCORES:
         raise UserError(
-            f"{size:,} parameters are too many to measure variances; look at a smaller problem, of at most "
-            f"{_SCORES // _LEAST_REPETITIONS:,}"
+            f"{space.describe()} at {samples:,} evaluations an estimate are too much to measure variances: expected "
+            f"parameters times evaluations of at most {_SCORES:,}, got {size * samples:,}; look at a smaller problem"
         )
 
 
@@ -287,7 +288,8 @@ def _trials(
     """Repetitions of everybody; an estimator that calls f where it cannot be called is refused."""
     size = family.parameters.numel()
     most = _ESTIMATES // size
-    asked = min(effort.repetitions, most)
+    patient = max(_LEAST_REPETITIONS, _PATIENCE // (effort.samples * size))
+    asked = min(effort.repetitions, most, patient)
     cheap = asked
     if isinstance(f, Table):
         cheap = max(asked, min(_CHEAPER * asked, _CHEAP_NUMBERS // (effort.samples * size), most))
