@@ -1,6 +1,6 @@
 """How often random maps fail, against the probability they state, and what the fast one costs.
 
-    PYTHONPATH=src python benchmarks/projection_bench/draws.py [--draws 1000] [--points 200] [--width 1024] [--eps 0.4]
+    PYTHONPATH=src python benchmarks/projection_bench/draws.py [--draws 1000] [--points 100] [--width 512] [--eps 0.4]
 
 Every map is drawn as often as was agreed, no less and no more. The points are orthonormal and turned, with 0 among
 them: all distances are 1 or √2, and no coordinate is special. Failure: some pair off by more than ε.
@@ -88,8 +88,8 @@ def main() -> None:
     """Both."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--points", type=int, default=200)
-    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--points", type=int, default=100)
+    parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--eps", type=float, default=0.4)
     given = parser.parse_args()
     costs()

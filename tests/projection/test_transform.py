@@ -36,17 +36,18 @@ def test_the_dimension_is_never_above_scikit_learns(kind: str, density: float | 
         found = JLTransform(eps=eps, kind=kind, density=density, random_state=0).fit(ROWS)
         assert found.n_components_ <= johnson_lindenstrauss_min_dim(40, eps=eps)
         assert found.n_components_ == tails.dimension(40, eps).dim
-        assert found.failure_ <= 0.125
+        assert found.failure_ == 1.0 if density == "li" else found.failure_ <= 0.125
         assert found.proved_ is (kind == "gaussian")
 
 
-# n fixed in advance; a right program fails one of these ten with a probability of 1e-5 at most.
-@pytest.mark.parametrize(("kind", "density"), MAPS)
+# n fixed in advance; a right program fails one of these eight with a probability of 1e-5 at most. Of Li's map nothing
+# is stated.
+@pytest.mark.parametrize(("kind", "density"), [case for case in MAPS if case[1] != "li"])
 @pytest.mark.parametrize("failure", [None, 0.02])
 def test_of_1000_draws_no_more_fail_than_stated(
     kind: str, density: float | str, failure: float | None
 ) -> None:
-    # Orthonormal points, turned: on the axes themselves Li's map would do worse than it states.
+    # Orthonormal points, turned, so that no coordinate is special.
     generator = np.random.default_rng(7)
     points = np.linalg.qr(generator.standard_normal((128, 128)))[0][:12]
     jl = JLTransform(eps=0.7, failure=failure, kind=kind, density=density, random_state=3).fit(points)

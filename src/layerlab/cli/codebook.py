@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layerlab.cli import codebook_project
 from layerlab.cli import model_options as options
 from layerlab.errors import UserError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
-    help="Almost orthogonal vectors: make them, or inspect yours; the coherence is certified.",
+    help="Almost orthogonal vectors: make them, or inspect yours; project data. What comes out is certified.",
     epilog="Example: layerlab codebook make --dim 1024 --coherence 0.04 --out codes.npz",
     no_args_is_help=True,
 )
@@ -172,3 +173,6 @@ def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
     run.finish(record)
     page = write(inspection_page(run), run.path / "report.html")
     return {"run": str(run.path), "report": str(page)}
+
+
+app.command(epilog=codebook_project.EPILOG)(codebook_project.project)
