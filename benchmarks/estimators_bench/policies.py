@@ -9,7 +9,7 @@ from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.training import train
 
 ENVIRONMENT, SOLVED, EPISODES = "CartPole-v1", 475.0, 100
-SEEDS = range(1000, 1010)
+SEEDS = range(2000, 2010)
 
 
 def cell(seed: int, steps: int | None) -> dict[str, Any]:
