@@ -310,7 +310,8 @@ def test_defaults_follow_from_dimension_and_budget() -> None:
     assert Settings(budget=200).filled(start).batch == 10
     assert Settings(budget=5).filled(start).batch == 5
     assert Settings(budget=100, batch=500).filled(start).batch == 100
-    assert Settings(budget=10_000).filled(Space.parse(gaussian=10).family()).batch == 10
+    real = Space.parse(gaussian=10).family()
+    assert [Settings(budget=budget).filled(real).batch for budget in (10_000, 2000)] == [20, 10]
 
 
 def test_one_value_beyond_all_others_does_not_end_the_run() -> None:

@@ -79,8 +79,11 @@ class Settings:
 
 def _batch(start: Family, budget: int) -> int:
     """Large enough for ranks to mean something, small enough for some dozens of steps."""
-    variables = start.parameters.shape[1] if start.kind == "gaussian" else start.parameters.shape[0]
-    usual = 4 + 3 * round(math.log(max(variables, 2))) if start.kind == "gaussian" else 32
+    usual = 32
+    if start.kind == "gaussian":
+        dimensions = start.parameters.shape[-1]
+        # What is customary for evolution strategies; twice that where there are steps enough, against ruggedness.
+        usual = (4 + int(3 * math.log(dimensions))) * (2 if budget >= 300 * dimensions else 1)
     return max(8, min(usual, budget // 20)) // 2 * 2
 
 
