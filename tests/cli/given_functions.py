@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ def raising(x: torch.Tensor) -> torch.Tensor:
 
 def silent(x: torch.Tensor) -> Any:
     return None
+
+
+def hanging(x: torch.Tensor) -> torch.Tensor:
+    time.sleep(60)
+    return x.sum(-1)
 
 
 not_a_function = 3

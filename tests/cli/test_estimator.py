@@ -138,3 +138,15 @@ def test_bad_input_is_told_in_one_line(cli: Cli, tmp_path: Path, arguments: list
 def test_no_such_file(cli: Cli) -> None:
     done = inspect(cli, "nowhere.py:f", "--bits", 3)
     assert done.status == 2 and "nowhere.py: no such file" in done.err
+
+
+def test_processes_give_the_same_figures_and_a_hanging_one_is_ended(cli: Cli) -> None:
+    here, there = (record(cli, f"{GIVEN}:talkative", "--bits", 4, "--workers", workers) for workers in (0, 2))
+    for found in (here, there):
+        for entry in found["estimators"]:
+            del entry["overhead_seconds"]
+    assert here["estimators"] == there["estimators"]
+    hung = inspect(cli, f"{GIVEN}:hanging", "--bits", 4, "--timeout", 0.5)
+    assert hung.status == 2 and "took longer than" in hung.err and "(--timeout)" in hung.err
+    refused = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--timeout", 0)
+    assert refused.status == 2 and "time limit above 0 s" in refused.err

@@ -106,6 +106,10 @@ def test_estimators_that_draw_alike_pay_once() -> None:
     told: list[float] = []
     found = run(estimators, calls, BITS.family(parameters), 4, 50, 0, lambda share, words: told.append(share))
     assert calls.evaluations == 4 * 50 and told[-1] == 1
+    assert not calls._known  # Memory does not grow with the repetitions.
+    for trials in found:
+        expected = float(trials.estimates.var(0).sum())
+        assert trials.variance.mean == pytest.approx(expected) == float(trials.coordinate_variance().sum())
     assert len({float(trials.estimates.sum()) for trials in found}) == 4
 
 

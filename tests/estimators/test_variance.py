@@ -23,6 +23,7 @@ from layerlab.estimators.variance import (
     leave_one_out,
     one_bit,
     with_baseline,
+    with_mean_of_half,
 )
 
 TWO_BITS, THREE_BITS, CATEGORIES = Space.parse(2), Space.parse(3), Space.parse(categories="2x3")
@@ -95,6 +96,18 @@ def test_leave_one_out_against_all_tuples(space: Space, count: int) -> None:
         return weighted(f - others, s)
 
     same(leave_one_out(moments, count), over_tuples(space, values, parameters, count, estimate))
+
+
+@pytest.mark.parametrize("space", SMALL, ids=lambda space: space.describe())
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_mean_of_one_half_against_all_tuples(space: Space, count: int) -> None:
+    values, parameters, moments = given(space)
+
+    def estimate(f: Tensor, s: Tensor) -> Tensor:
+        half = count // 2
+        return weighted(f[half:] - f[:half].mean(), s[half:])
+
+    same(with_mean_of_half(moments, count), over_tuples(space, values, parameters, count, estimate))
 
 
 def over_uniforms(values: Tensor, parameters: Tensor, kind: Pairing) -> Exact:

@@ -51,6 +51,8 @@ def inspect(
     curve: Annotated[
         bool, typer.Option("--curve/--no-curve", help="Follow the variance over the probability of a 1.")
     ] = True,
+    workers: options.Workers = 0,
+    timeout: options.Timeout = None,
     seed: options.Seed = 0,
     report: options.Report = False,
     out: Annotated[
@@ -83,12 +85,15 @@ def inspect(
         curve=curve,
         seed=seed,
     )
-    f = options.function(subject, single)
     folder = (out or Path("runs") / f"estimator-{slug(subject)}") if report or out is not None else None
     asked = {"subject": subject, "single": single, "space": space.option, **asdict(settings)}
     asked |= {"probability": probability, "parameters": None if parameters is None else str(parameters)}
     with begun(folder, "estimator-inspection", asked) as run:
-        with progress.share(f"inspecting {slug(subject)}") as tell, options.hinting(single):
+        with (
+            options.function(subject, single, workers, timeout) as f,
+            progress.share(f"inspecting {slug(subject)}") as tell,
+            options.hinting(single),
+        ):
             record = {"subject": subject, **look(f, space, chosen, settings, tell, say)}
         if run is not None:
             record |= _write(run, record)

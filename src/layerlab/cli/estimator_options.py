@@ -30,6 +30,11 @@ Gaussian = Annotated[int | None, typer.Option(metavar="D", help="It takes D real
 Single = Annotated[
     bool, typer.Option("--single", help="The function takes one sample and returns one number.")
 ]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that call the function. 0: here.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="End an evaluation that takes longer (in a process of its own)."),
+]
 Probability = Annotated[
     float | None, typer.Option(metavar="P", help="Every bit is 1 with this probability. Default: 0.5.")
 ]
@@ -73,18 +78,28 @@ def one_of(**given: object) -> None:
         raise UserError(f"expected one of {' and '.join(names)}, got both; leave one out")
 
 
-def function(subject: str, single: bool) -> Callable[[Tensor], Any]:
-    """The function that ``FILE.py:FUNC`` names, of a batch of samples."""
+@contextlib.contextmanager
+def function(
+    subject: str, single: bool, workers: int, timeout: float | None
+) -> Iterator[Callable[[Tensor], Any]]:
+    """The function that ``FILE.py:FUNC`` names, of a batch of samples; in other processes where that is asked."""
     from layerlab.errors import UserError
     from layerlab.estimators.calls import single as batched
+    from layerlab.estimators.inspection.processes import in_processes
     from layerlab.lab.subjects import load
 
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise UserError(f"expected a time limit above 0 s, got {timeout:g}; leave it out for no limit")
+    if workers or timeout is not None:
+        with in_processes(subject, single, workers, timeout) as f:
+            yield f
+        return
     found = load(subject)
     if not callable(found):
         raise UserError(
             f"{subject} is of type {type(found).__name__}; expected a function of a batch of samples"
         )
-    return batched(found) if single else found
+    yield batched(found) if single else found
 
 
 @contextlib.contextmanager
