@@ -76,6 +76,19 @@ def test_the_ends_of_the_ratios_are_those_of_the_pairs_and_not_1() -> None:
     assert (shrunk.lowest, shrunk.highest, shrunk.largest) == (0.25, 0.25, 0.75)
 
 
+def test_close_pairs_keep_their_digits_and_eps_itself_is_allowed() -> None:
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((40, 20))
+    x[1] = x[0] + 1e-7 * generator.standard_normal(20)
+    # Points around 0, and points around an origin that only some of them are near.
+    for rows in (np.concatenate([x, -x]), np.concatenate([x, x + 1e9])):
+        found = measure(rows, 1.1 * rows, 0.3)
+        ratios = pdist(1.1 * rows, "sqeuclidean") / pdist(rows, "sqeuclidean")
+        assert (found.lowest, found.highest) == pytest.approx((ratios.min(), ratios.max()), rel=1e-9)
+    at_eps = measure(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, 0.0], [1.0, 2.0]]), 0.25)
+    assert (at_eps.largest, at_eps.beyond) == (0.25, 0)
+
+
 def test_only_duplicates_are_kept() -> None:
     found = measure(np.ones((3, 2)), np.ones((3, 1)), 0.1)
     assert (found.duplicates, found.largest, found.within) == (3, 0.0, True)

@@ -30,9 +30,8 @@ _ROWS = 1024
 # Numbers of a block of rows.
 _BLOCK = 1 << 23
 # A squared distance below this share of the squared norms is computed by difference: above, ten digits are left.
+# (Taking off the origin rounds only where what is left is as long as the origin, so that is covered.)
 _CLOSE = 1e-5
-# The same for the squared norm of the origin that was taken off: there, only the subtraction itself was rounded.
-_FAR = 1e-11
 
 Array = NDArray[np.float64]
 
@@ -234,8 +233,8 @@ def _all_pairs(x: Any, z: Any) -> Iterator[Block]:
                 i, j = (index.ravel() for index in np.indices(before.shape))
                 before, after = before.ravel(), after.ravel()
             i, j = i + top, j + left
-            _again(x, i, j, before, squares[0][i] + squares[0][j], origins[0])
-            _again(z, i, j, after, squares[1][i] + squares[1][j], origins[1])
+            _again(x, i, j, before, squares[0][i] + squares[0][j])
+            _again(z, i, j, after, squares[1][i] + squares[1][j])
             yield i, j, before, after
 
 
@@ -252,11 +251,9 @@ def _products(upper: Array, lower: Array, left: Array, right: Array) -> Array:
     return found
 
 
-def _again(
-    x: Any, i: NDArray[np.int64], j: NDArray[np.int64], found: Array, scale: Array, origin: Array
-) -> None:
+def _again(x: Any, i: NDArray[np.int64], j: NDArray[np.int64], found: Array, scale: Array) -> None:
     """Squared distances that lost digits, by difference, in place."""
-    close = np.flatnonzero(found <= _CLOSE * scale + _FAR * float(origin @ origin))
+    close = np.flatnonzero(found <= _CLOSE * scale)
     step = max(1, _BLOCK // (4 * x.shape[1]))
     for start in range(0, len(close), step):
         some = close[start : start + step]
