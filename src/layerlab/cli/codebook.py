@@ -112,7 +112,7 @@ def inspect(
     rows: Annotated[
         int | None,
         typer.Option(
-            help="Measure so many vectors, drawn at random. Default: all, up to some minute's work."
+            help="Measure so many vectors, drawn at random. Default: all, up to about a minute of work."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
