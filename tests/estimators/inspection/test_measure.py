@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
+from layerlab.estimators.bias import BiasTest, bias_test
 from layerlab.estimators.enumeration import Moments, outcomes
 from layerlab.estimators.inspection.measure import Settings, inspect
 from layerlab.estimators.space import Space
@@ -173,6 +174,42 @@ def test_measured_and_exact_agree_on_the_same_function() -> None:
             assert measured[name]["ratio"] == pytest.approx(entry["ratio"], rel=0.25, abs=0.02), name
 
 
+def test_measured_and_exact_curves_agree() -> None:
+    exact, measured = (
+        look(curved, BITS, outcomes=limit, repetitions=1600, curve=True, estimators=("leave-one-out",))[
+            "curves"
+        ]
+        for limit in (2**20, 0)
+    )
+    assert (exact["how"], measured["how"]) == ("exact", "measured")
+    for name in ("reinforce", "leave-one-out", "disarm"):
+        known, found = (
+            next(
+                dict(zip(c["mu"], one["variance"], strict=True))
+                for one in c["estimators"]
+                if one["name"] == name
+            )
+            for c in (exact, measured)
+        )
+        for mu in (0.1, 0.2, 0.5, 0.8, 0.9):
+            assert found[mu] == pytest.approx(known[mu], rel=0.3), (name, mu)
+
+
+def test_the_error_of_a_measured_gradient_is_taken_into_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Tensor | None] = []
+
+    def watched(estimates: Tensor, reference: Tensor, error: Tensor | None = None) -> BiasTest:
+        errors.append(error)
+        return bias_test(estimates, reference, error)
+
+    monkeypatch.setattr("layerlab.estimators.inspection.point.bias_test", watched)
+    look(onemax, BITS)
+    assert errors and all(error is None for error in errors)
+    errors.clear()
+    look(onemax, BITS, outcomes=0)
+    assert errors and all(error is not None and bool((error > 0).all()) for error in errors)
+
+
 def test_real_numbers() -> None:
     space = Space.parse(gaussian=3)
     found = look(lambda x: -(x - 1).square().sum(-1), space, repetitions=200)
@@ -181,6 +218,9 @@ def test_real_numbers() -> None:
     # d/dm of -E|x - 1|^2 is 2 (1 - m), d/dlog std is -2 std^2.
     assert found["gradient"]["length"] == pytest.approx(math.sqrt(3 * 4 + 3 * 4), rel=0.05)
     assert rows["evolution"]["everywhere"] is False and rows["evolution"]["usable"] is False
+    # Held against the gradient by the means alone.
+    assert rows["evolution"]["bias"]["passed"]
+    assert rows["evolution"]["signal"] == pytest.approx(math.sqrt(3 * 4), rel=0.05)
     assert rows["reinforce"]["bias"]["passed"] and not rows["evolution, ranks"]["bias"]["passed"]
 
 
