@@ -129,3 +129,9 @@ def test_the_page_tells_what_was_found(field: str, tmp_path: object) -> None:
     assert html.count("<figure") == 2
     for row in text.nearest_rows(record):
         assert row[2] in html
+
+
+def test_a_sample_at_the_floor_does_not_make_all_of_them_the_best() -> None:
+    found = inspect(codebook(16, coherence=0.25).vectors, rows=100)
+    assert found.certificate.coherence == pytest.approx(0.25)
+    assert not any("have less coherence" in words for words in found.findings())

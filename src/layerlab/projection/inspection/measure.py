@@ -106,7 +106,7 @@ class VectorInspection:
             )
         if floor.value == 0:
             said.append("up to as many vectors as dimensions, orthonormal ones exist")
-        elif found.coherence <= floor.value * (1 + 1e-6):
+        elif found.count == self.count and found.coherence <= floor.value * (1 + 1e-6):
             said.append(f"no {self.count:,} vectors have less coherence: it is the floor ({floor.name})")
         else:
             said.append(f"{found.excess:.3g} times the floor {floor.value:.4g} ({floor.name})")
