@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench_common import words
+from bench_common.sections import Goals
 
 from attention_bench.contestants import MATMUL, MODES, OURS, SOFTMAX, WHOLE_SOFTMAX
 
@@ -46,11 +47,8 @@ def _times(row: dict[str, Any]) -> dict[str, float]:
 
 def table(parts: dict[str, Any]) -> str:
     """The goals whose parts were measured."""
-    rows: list[list[str]] = []
-
-    def row(work: str, goal: str, measured: str, reached: bool) -> None:
-        rows.append([work, goal, measured, "yes" if reached else "**no**"])
-
+    goals = Goals()
+    row = goals.add
     for label, times, goal in ratios(parts):
         assert goal is not None
         row(label, f"{goal:g} times", words.span(times), times["ratio"] >= goal)
@@ -82,7 +80,7 @@ def table(parts: dict[str, Any]) -> str:
             off = entry["off_the_line"]
             goal = f"on the line of shorter ones, to {100 * NEAR:g} %"
             row(f"{work}, time", goal, f"{100 * off:+.1f} %", abs(off) <= NEAR)
-    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
+    return goals.table()
 
 
 def _power(fit: dict[str, float]) -> str:

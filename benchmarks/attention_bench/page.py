@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
+from bench_common.sections import circumstances
 
 from attention_bench import figures, floors, gate, goals
 from attention_bench.contestants import CHUNK, MODES, OURS, PLAIN, SOFTMAX
@@ -41,7 +42,7 @@ def render(stored: dict[str, Any], drawn: dict[str, str]) -> str:
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(_circumstances(parts))
+    sections.append(circumstances(parts, ("numba",)))
     if table := goals.table(parts):
         sections.append("## Goals\n\n" + table + "\n\n" + _HELD_AGAINST)
     if "benchmarks-attention-ratios" in drawn:
@@ -69,18 +70,6 @@ _HELD_AGAINST = (
     "`is_causal=True`, which leaves out half of the work. A token is held against the faster of torch's fused "
     "softmax and plain matrix products over the same cache."
 )
-
-
-def _circumstances(parts: dict[str, Any]) -> str:
-    lines: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        e = part["environment"]
-        line = (
-            f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads for both sides; Python {e['python']}, torch "
-            f"{e['torch']}, numba {e['numba']}, layerlab {e['layerlab']}"
-        )
-        lines.setdefault(line, []).append(f"{name} at load {part['load_before'] or 0:.1f}")
-    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
 
 
 def _race(title: str, part: dict[str, Any]) -> str:

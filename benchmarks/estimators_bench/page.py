@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bench_common import figures, words
+from bench_common.sections import Goals, circumstances
 
 from estimators_bench import gate, ours, policies
 from estimators_bench.functions import PROBLEMS
@@ -45,7 +46,7 @@ def render(stored: dict[str, Any]) -> str:
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run with small budgets: these figures mean nothing.**")
-    sections.append(_circumstances(parts))
+    sections.append(circumstances(parts, threads="processes or threads"))
     if table := goals(parts):
         sections.append("## Goals\n\n" + table)
     if rows := _runs(parts):
@@ -58,25 +59,10 @@ def render(stored: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _circumstances(parts: dict[str, Any]) -> str:
-    lines: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        e = part["environment"]
-        line = (
-            f"{e['cpu']}, {e['cores']} cores, {e['threads']} processes or threads; Python {e['python']}, torch "
-            f"{e['torch']}, layerlab {e['layerlab']}"
-        )
-        lines.setdefault(line, []).append(f"{name} at load {part['load_before'] or 0:.1f}")
-    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
-
-
 def goals(parts: dict[str, Any]) -> str:
     """The table of the goals whose parts were measured."""
-    rows: list[list[str]] = []
-
-    def row(work: str, goal: str, measured: str, reached: bool) -> None:
-        rows.append([work, goal, measured, "yes" if reached else "**no**"])
-
+    reached = Goals()
+    row = reached.add
     if "gate" in parts:
         largest = parts["gate"]["largest"]
         row(
@@ -123,7 +109,7 @@ def goals(parts: dict[str, Any]) -> str:
                 f"at most {words.seconds(worst['median_seconds'])} ({worst['estimator']}, {worst['family']})",
                 worst["median_seconds"] < OVERHEAD,
             )
-    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
+    return reached.table()
 
 
 def _runs(parts: dict[str, Any]) -> Rows:

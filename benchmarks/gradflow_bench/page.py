@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import figures, words
+from bench_common.sections import Goals, circumstances
 
 from gradflow_bench import models
 from layerlab.lab.files import write_atomic
@@ -39,7 +40,7 @@ def render(stored: dict[str, Any]) -> str:
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(_circumstances(parts))
+    sections.append(circumstances(parts))
     if table := goals(parts):
         sections.append("## Goals\n\n" + table)
     sections += [
@@ -56,25 +57,10 @@ def render(stored: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _circumstances(parts: dict[str, Any]) -> str:
-    lines: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        e = part["environment"]
-        line = (
-            f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads for both sides; Python {e['python']}, torch "
-            f"{e['torch']}, layerlab {e['layerlab']}"
-        )
-        lines.setdefault(line, []).append(f"{name} at load {part['load_before'] or 0:.1f}")
-    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
-
-
 def goals(parts: dict[str, Any]) -> str:
     """The table of the goals whose parts were measured."""
-    rows: list[list[str]] = []
-
-    def row(work: str, goal: str, measured: str, reached: bool) -> None:
-        rows.append([work, goal, measured, "yes" if reached else "**no**"])
-
+    reached = Goals()
+    row = reached.add
     if "gate" in parts:
         worst = parts["gate"]["largest"]
         row("dense float64 Jacobians", "to 1e-6 relative", f"{worst:.1e}", worst <= 1e-6)
@@ -100,7 +86,7 @@ def goals(parts: dict[str, Any]) -> str:
         ratio = parts["monitor"]["ratio"]
         told = f"{100 * (ratio['ratio'] - 1):.1f} [{100 * (ratio['low'] - 1):.1f}, {100 * (ratio['high'] - 1):.1f}] %"
         row("training under the monitor", "under 5 % longer", told, ratio["ratio"] - 1 < SHARE)
-    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
+    return reached.table()
 
 
 def _gate(part: dict[str, Any]) -> str:

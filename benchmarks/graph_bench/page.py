@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
+from bench_common.sections import Goals, circumstances
 
 from graph_bench import figures, gate, targets
 from layerlab.lab.files import write_atomic
@@ -54,7 +55,7 @@ def render(stored: dict[str, Any], drawn: set[str]) -> str:
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run on small graphs: these figures mean nothing.**")
-    sections.append(_circumstances(stored))
+    sections.append(circumstances(stored["parts"], ("torch_geometric", "numba")))
     if table := goals(parts):
         sections.append("## Goals\n\n" + table)
     if "benchmarks-ratios" in drawn:
@@ -77,27 +78,10 @@ def render(stored: dict[str, Any], drawn: set[str]) -> str:
 
 def goals(parts: dict[str, Any]) -> str:
     """The table of goals whose parts were measured: measured ratios with intervals, and whether they are reached."""
-    rows = targets.rows(parts)
-    body = [[row.work, row.goal, row.measured, "yes" if row.reached else "**no**"] for row in rows]
-    return words.table(["work", "goal", "measured", "reached"], body) if rows else ""
-
-
-def _circumstances(stored: dict[str, Any]) -> str:
-    seen = []
-    for name, part in stored["parts"].items():
-        environment = part["environment"]
-        line = (
-            f"{environment['cpu']}, {environment['cores']} cores, {environment['threads']} threads for both sides; "
-            f"Python {environment['python']}, torch {environment['torch']}, torch_geometric "
-            f"{environment['torch_geometric']}, numba {environment['numba']}, layerlab {environment['layerlab']}"
-        )
-        for known, names in seen:
-            if known == line:
-                names.append(name)
-                break
-        else:
-            seen.append((line, [name]))
-    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in seen)
+    reached = Goals()
+    for row in targets.rows(parts):
+        reached.add(row.work, row.goal, row.measured, row.reached)
+    return reached.table()
 
 
 def _epochs(parts: dict[str, Any], measured: list[str]) -> str:

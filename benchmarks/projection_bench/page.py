@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
+from bench_common.sections import Goals, circumstances
 
 from layerlab.lab.files import write_atomic
 from projection_bench import races
@@ -33,7 +34,7 @@ def render(stored: dict[str, Any]) -> str:
     sections = [_HEAD.rstrip()]
     if stored["quick"]:
         sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(_circumstances(parts))
+    sections.append(circumstances(parts))
     if table := goals(parts):
         sections.append("## Goals\n\n" + table)
     made = (("gate", _gate), ("certify", _certify), ("ways", _ways), ("kerdock", _kerdock))
@@ -41,25 +42,10 @@ def render(stored: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _circumstances(parts: dict[str, Any]) -> str:
-    lines: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        e = part["environment"]
-        line = (
-            f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads for both sides; Python {e['python']}, torch "
-            f"{e['torch']}, layerlab {e['layerlab']}"
-        )
-        lines.setdefault(line, []).append(f"{name} at load {part['load_before'] or 0:.1f}")
-    return "\n".join(f"Measured on: {line} ({', '.join(names)})." for line, names in lines.items())
-
-
 def goals(parts: dict[str, Any]) -> str:
     """The table of the goals whose parts were measured."""
-    rows: list[list[str]] = []
-
-    def row(work: str, goal: str, measured: str, reached: bool) -> None:
-        rows.append([work, goal, measured, "yes" if reached else "**no**"])
-
+    reached = Goals()
+    row = reached.add
     if "certify" in parts:
         part = parts["certify"]
         for name in (races.SIGNS, races.REAL):
@@ -69,11 +55,11 @@ def goals(parts: dict[str, Any]) -> str:
     if "kerdock" in parts:
         part = parts["kerdock"]
         work = f"Kerdock set, {part['dim']:,} dimensions"
-        reached = part["exact"] and part["coherence"] == part["dim"] ** -0.5
-        row(work, "all lines, proved", f"{part['lines']:,} lines at {part['coherence']:g}", reached)
+        whole = part["exact"] and part["coherence"] == part["dim"] ** -0.5
+        row(work, "all lines, proved", f"{part['lines']:,} lines at {part['coherence']:g}", whole)
         row(work, "10^9 pairs measured", words.many(part["measured_pairs"]), part["measured_pairs"] >= PAIRS)
         row(f"{work}, peak memory", "under 8 GB", words.size(part["peak_bytes"]), part["peak_bytes"] < MEMORY)
-    return words.table(["work", "goal", "measured", "reached"], rows) if rows else ""
+    return reached.table()
 
 
 def _percent(entry: dict[str, float]) -> str:
