@@ -52,6 +52,8 @@ def test_narrow_terminals_keep_what_matters(cli: Cli, monkeypatch: pytest.Monkey
     out = inspect(cli, f"{PARITY}:trap", "--bits", 4).out
     assert "relative" in out and "bias" in out and ("own time" in out) is False
     assert all(len(line) <= columns for line in out.splitlines())
+    header = next(line for line in out.splitlines() if line.startswith("┃ estimator"))
+    assert ("variance" in header) is (columns >= 80)
 
 
 def test_json_report_and_the_same_again(cli: Cli, tmp_path: Path) -> None:
@@ -147,6 +149,6 @@ def test_processes_give_the_same_figures_and_a_hanging_one_is_ended(cli: Cli) ->
             del entry["overhead_seconds"]
     assert here["estimators"] == there["estimators"]
     hung = inspect(cli, f"{GIVEN}:hanging", "--bits", 4, "--timeout", 0.5)
-    assert hung.status == 2 and "took longer than" in hung.err and "(--timeout)" in hung.err
+    assert hung.status == 2 and "took longer than 1 s (--timeout, of 0.5 s for each of 2 samples)" in hung.err
     refused = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--timeout", 0)
     assert refused.status == 2 and "time limit above 0 s" in refused.err

@@ -81,6 +81,8 @@ def test_a_failure_names_the_sample_and_what_is_kept(cli: Cli, tmp_path: Path) -
     done = cli(*given, "--out", tmp_path / "a")
     assert done.status == 2
     assert "f raised ValueError: nine; evaluation" in done.err and "evaluations are kept in" in done.err
+    batch = cli(*(word for word in given if word != "--single"), "--out", tmp_path / "c")
+    assert batch.status == 2 and "a function of one sample needs --single" in batch.err
     worst = cli(*given, "--out", tmp_path / "b", "--failures", "worst")
     assert worst.status == 0 and "counted as the worst value" in worst.out
     assert worst.err.count("note: an evaluation failed") == 1

@@ -29,13 +29,8 @@ def optimise(
     single: options.Single = False,
     budget: Annotated[int, typer.Option(help="Evaluations of the function that may be paid for.")] = 10_000,
     minimise: Annotated[bool, typer.Option("--minimise", help="Look for the smallest value.")] = False,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that evaluate; each loads the file itself. 0: this one.")
-    ] = 0,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Seconds for one evaluation; needs at least one process."),
-    ] = None,
+    workers: options.Workers = 0,
+    timeout: options.Timeout = None,
     failures: Annotated[
         Literal["stop", "worst"],
         typer.Option(help="What raises, hangs or returns NaN ends the run, or counts as the worst value."),
@@ -89,7 +84,7 @@ def optimise(
     first = space.family(options.parameters(space, probability, parameters))
     folder = out or Path("runs") / f"optimise-{slug(subject)}"
     say(notice(subject))
-    with progress.share(f"optimising {slug(subject)}") as bar:
+    with progress.share(f"optimising {slug(subject)}") as bar, options.hinting(single):
         try:
             found = search(
                 subject,

@@ -30,7 +30,9 @@ Gaussian = Annotated[int | None, typer.Option(metavar="D", help="It takes D real
 Single = Annotated[
     bool, typer.Option("--single", help="The function takes one sample and returns one number.")
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that call the function. 0: here.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that call the function; each loads its file. 0: here.")
+]
 Timeout = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="End an evaluation that takes longer (in a process of its own)."),

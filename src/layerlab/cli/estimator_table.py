@@ -22,6 +22,8 @@ def print_inspection(record: Mapping[str, Any]) -> None:
     rows = [text.row(entry, record) for entry in record["estimators"]]
     for name in _DISPENSABLE:
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        # Names are broken between words.
+        widths[0] = max(len(word) for row in rows for word in row[0].split()) + len("▸ ")
         if sum(widths) + 3 * len(widths) + 1 <= console.width:
             break
         at = columns.index(name)

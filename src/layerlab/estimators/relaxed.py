@@ -158,7 +158,7 @@ class Relax(Estimator):
     >>> surrogate = Surrogate(family, seeded)
     >>> learning = {"surrogate": surrogate, "optimizer": torch.optim.Adam(surrogate.parameters(), lr=0.02)}
     >>> square = lambda x: (x - 0.3).square().sum(-1)  # gradient: 0.4 mu (1 - mu), 0.1 and 0.08
-    >>> for _ in range(50):
+    >>> for _ in range(20):
     ...     gradient, diagnostics = estimate(square, family, 100, seeded, "relax", **learning)
     >>> estimate(square, family, 1000, seeded, "relax", surrogate=surrogate).gradient.round(decimals=2).tolist()
     [0.1, 0.08]

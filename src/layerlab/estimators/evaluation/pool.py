@@ -105,7 +105,8 @@ class Workers:
             try:
                 values, seconds = future.result()
             except TimeoutError:
-                yield self._failed(rows, f"took longer than {limit:g} s (--timeout)", limit or 0.0)
+                many = f", of {self.timeout:g} s for each of {len(rows)} samples" if len(rows) > 1 else ""
+                yield self._failed(rows, f"took longer than {limit:g} s (--timeout{many})", limit or 0.0)
             except ProcessExpired as error:
                 yield self._failed(rows, f"ended its process (exit code {error.exitcode})", 0.0)
             except UserError as failure:

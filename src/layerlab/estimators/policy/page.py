@@ -91,10 +91,11 @@ def _page(run: RunFolder, results: Mapping[str, Any], cells: Mapping[str, CellRe
     ]
     sampled = next(iter(results["evaluation"].values()))["sampled"]
     episodes = next(iter(results["evaluation"].values()))["n"]
-    kind = "sampled" if sampled else "the most probable"
+    kind, seeds = "sampled" if sampled else "the most probable", len(results["seeds"])
     return Page(
         f"Policies for {results['environment']}",
-        f"REINFORCE; {len(results['seeds'])} seeds, each evaluated in {episodes} fresh episodes with {kind} actions.",
+        f"REINFORCE; {seeds} seed{'s, each' if seeds > 1 else ','} evaluated in {episodes} fresh episodes with {kind} "
+        "actions.",
         lead,
         sections,
     )
