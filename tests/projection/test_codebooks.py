@@ -136,6 +136,19 @@ def test_more_than_is_made_unasked_is_cut_and_told(monkeypatch: pytest.MonkeyPat
     assert "of 2,112 that there are 1,000 are made" in found.why
 
 
+@pytest.mark.parametrize("dim", [10_000, 10**8])
+def test_what_exceeds_memory_as_bits_is_refused_before_work(
+    dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlab.projection.memory.available", lambda: 10_000_000_000)
+    monkeypatch.setattr("layerlab.projection.codebooks.offers", lambda *given: pytest.fail("worked on"))
+    with pytest.raises(UserError, match=r"1,000,000,000 vectors .* a bit for each sign, take .* (TB|PB),"):
+        codebook(dim, 10**9)
+    # What cannot be is called impossible, however large.
+    with pytest.raises(ImpossibleError):
+        codebook(dim, 10**18, 1e-5)
+
+
 def test_what_exceeds_memory_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     found = codebook(1024, 20_000, construction="kerdock")
     monkeypatch.setattr("layerlab.projection.memory.available", lambda: 10_000_000)

@@ -113,3 +113,12 @@ def test_memory_maps_are_read_in_blocks(tmp_path) -> None:
 def test_refusals(call, words: str) -> None:
     with pytest.raises(UserError, match=words):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_numbers_whose_squares_leave_float64_are_refused(scale: float) -> None:
+    # Scaled down, all rows would pass for equal.
+    x, z = points()
+    with pytest.raises(UserError, match=r"squares float64 holds, got .* scale the data"):
+        measure(scale * x, scale * z, 0.6)
+    assert measure(1e-100 * x, 1e-100 * z, 0.6).duplicates == 1

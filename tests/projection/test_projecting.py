@@ -93,8 +93,8 @@ def with_value(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("rows", "options", "words"),
     [
-        (with_value(np.nan), {"eps": 0.5}, "row 18, column 4 is nan"),
-        (with_value(np.inf), {"eps": 0.5}, "row 18, column 4 is inf"),
+        (with_value(np.nan), {"eps": 0.5}, "row 17, column 3 is nan"),
+        (with_value(np.inf), {"eps": 0.5}, "row 17, column 3 is inf"),
         (ROWS[:1], {}, "two points at least, got 1 row"),
         (ROWS[0], {}, "expected a table"),
         (ROWS[:, :0], {}, "expected a table"),

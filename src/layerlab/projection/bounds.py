@@ -293,7 +293,7 @@ def _log_moment(dim: int, order: int, field: Field) -> float:
 
 def _log_tail(dim: int, coherence: float) -> float:
     """log P(abs(<x, y>) > δ n) of two random sign vectors: <x, y> = n - 2 Binomial(n, 1/2)."""
-    from scipy.special import betainc, logsumexp
+    from scipy.special import betainc, gammaln, logsumexp
 
     # The least disagreement count that keeps the pair: both tails beyond it have the same probability.
     least = math.ceil(dim * (1 - coherence) / 2 - ROUNDING)
@@ -302,8 +302,11 @@ def _log_tail(dim: int, coherence: float) -> float:
     tail = float(betainc(dim - least + 1, least, 0.5))
     if tail > 1e-290:
         return math.log(2) + math.log(tail)
-    ks = np.arange(least)
-    terms = math.lgamma(dim + 1) - np.array([math.lgamma(k + 1) + math.lgamma(dim - k + 1) for k in ks])
+    # Going down from the largest, terms shrink by this factor or more: those below e^-60 of it are left out.
+    factor = least / (dim - least + 1)
+    kept = min(least, math.ceil(60 / -math.log(factor)))
+    ks = np.arange(least - kept, least)
+    terms = math.lgamma(dim + 1) - gammaln(ks + 1) - gammaln(dim - ks + 1)
     return math.log(2) + float(logsumexp(terms)) - dim * math.log(2)
 
 

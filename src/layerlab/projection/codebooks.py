@@ -15,6 +15,7 @@ from layerlab.projection.building import Made, Progress
 from layerlab.projection.certificate import Certificate
 from layerlab.projection.choice import TITLES, Offer, offers, offers_at
 from layerlab.projection.frames import fits
+from layerlab.projection.memory import refuse_beyond
 
 CONSTRUCTIONS = tuple(building.BUILDERS)
 """What `codebook` can be told to use."""
@@ -138,6 +139,12 @@ def codebook(
     dim, count = int(dim), None if count is None else int(count)
     if count is not None and coherence is not None:
         _refuse_excluded(dim, count, coherence, field)
+    # A bit for each sign is the least that any construction works with, streamed or not.
+    refuse_beyond(
+        (count or 2) * dim // 8,
+        f"{count or 2:,} vectors of {dim:,} dimensions, a bit for each sign,",
+        "ask for fewer, or for a smaller dimension",
+    )
     request = building.Request(dim, count, coherence, field, seed, progress or (lambda share, words: None))
     if construction is not None:
         return _finished(request, construction, "asked for by name")

@@ -32,6 +32,8 @@ _BLOCK = 1 << 23
 # A squared distance below this share of the squared norms is computed by difference: above, ten digits are left.
 # (Taking off the origin rounds only where what is left is as long as the origin, so that is covered.)
 _CLOSE = 1e-5
+# Numbers of at most this size, and at least its inverse, have squares and sums of squares with all their digits.
+_EXTREME = 1e140
 
 Array = NDArray[np.float64]
 
@@ -133,6 +135,7 @@ def measure(
         raise UserError(f"expected at least one pair to measure, got {pairs}")
     total = count * (count - 1) // 2
     wanted = (total if total <= MOST_PAIRS else SAMPLE) if pairs is None else min(pairs, total)
+    _refuse_extreme(x)
     tally = _Tally(eps, z.shape[1])
     if wanted == total:
         for i, j, before, after in _all_pairs(x, z):
@@ -200,6 +203,17 @@ class _Tally:
 
 # Rows i, rows j, squared distances before and after.
 Block = tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]
+
+
+def _refuse_extreme(x: Any) -> None:
+    """Squares beyond float64 would make different rows equal, or all distances infinite."""
+    step = max(1, _BLOCK // max(1, x.shape[1]))
+    blocks = (_dense(x, slice(start, start + step)) for start in range(0, x.shape[0], step))
+    largest = max(float(np.abs(block).max(initial=0.0)) for block in blocks)
+    if largest > _EXTREME or 0 < largest < 1 / _EXTREME:
+        raise UserError(
+            f"expected numbers whose squares float64 holds, got {largest:.1e} as the largest; scale the data"
+        )
 
 
 def _dense(x: Any, rows: slice | NDArray[np.int64]) -> Array:

@@ -192,7 +192,7 @@ def _checked(data: Any) -> NDArray[Any]:
         if len(bad):
             row, column = int(bad[0, 0]) + start, int(bad[0, 1])
             raise UserError(
-                f"row {row + 1}, column {column + 1} is {rows[row, column]}; leave such rows out, or fill them"
+                f"row {row}, column {column} is {rows[row, column]}; leave such rows out, or fill them"
             )
     return rows
 
