@@ -34,6 +34,11 @@ def matches(x: torch.Tensor) -> torch.Tensor:
     return (x == 1).sum(-1)
 
 
+def unlike(x: torch.Tensor) -> torch.Tensor:
+    """Neighbours that differ: no variable matters by itself, where all values are equally likely."""
+    return 0.1 + 1.1 * (x[:, 1:] != x[:, :-1]).double().sum(-1)
+
+
 def nan(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x[:, 0] > 0, math.nan, 1.0)
 

@@ -152,3 +152,16 @@ def test_processes_give_the_same_figures_and_a_hanging_one_is_ended(cli: Cli) ->
     assert hung.status == 2 and "took longer than 1 s (--timeout, of 0.5 s for each of 2 samples)" in hung.err
     refused = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--timeout", 0)
     assert refused.status == 2 and "time limit above 0 s" in refused.err
+
+
+def test_one_sample_where_leave_one_out_needs_two_is_refused(cli: Cli) -> None:
+    refused = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--samples", 1, "--estimators", "leave-one-out")
+    assert refused.status == 2 and refused.out == ""
+    assert "leave-one-out: it needs at least 2 evaluations an estimate" in refused.err.splitlines()[-1]
+    partly = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--samples", 1, "--estimators", "reinforce,arm")
+    assert partly.status == 0 and "left out: arm" in partly.out
+
+
+def test_a_gradient_of_rounding_is_written_as_0(cli: Cli) -> None:
+    out = inspect(cli, f"{GIVEN}:unlike", "--categories", "4x6").out
+    assert "the gradient is 0 at these parameters" in out and "gradient: length 0 (exact)" in out

@@ -58,7 +58,7 @@ def contenders(
         no_slopes: why f has no derivative; empty where it has one.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or none of those that are wanted applies.
     """
     for name in wanted:
         with_options(name)
@@ -82,6 +82,10 @@ def contenders(
             if option in {field.name for field in fields(estimator)}:
                 other = with_options(estimator, **{option: True})
                 taken.append(Contender(f"{name}, {word}", f"{estimator.title}, {word}", other, scaled=True))
+    why_not = {one.name: one.why for one in refused}
+    if wanted and all(name in why_not for name in wanted):
+        reasons = "; ".join(f"{name}: {why_not[name]}" for name in dict.fromkeys(wanted))
+        raise UserError(f"none of the estimators that were asked for can be looked at; {reasons}")
     if not any(contender.name == "reinforce" for contender in taken):
         raise UserError(f"expected at least 1 evaluation an estimate, got {samples}")
     return taken, refused

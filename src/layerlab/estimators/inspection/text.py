@@ -162,11 +162,13 @@ def facts(record: Record) -> list[str]:
         if record["enumerated"]
         else f"{record['evaluations']:,} evaluations"
     )
+    # Of one that is 0, rounding is left.
+    length = 0.0 if gradient["zero"] and gradient["exact"] else gradient["length"]
     return [
         f"f: mean {number(f['mean'])}, standard deviation {number(f['deviation'])}; {values}; "
         f"{duration(record['f_seconds'])} each in batches, {duration(record['f_seconds'] * record['samples'])} for one "
         "estimate",
-        f"gradient: length {number(gradient['length'])} ({'exact' if gradient['exact'] else 'measured'}); best "
+        f"gradient: length {number(length)} ({'exact' if gradient['exact'] else 'measured'}); best "
         f"constant baseline {number(f['best_baseline'])}",
     ]
 
