@@ -43,7 +43,7 @@ def rivals(quick: bool, threads: int) -> dict[str, Any]:
 def _race(run: races.Run, names: list[str], quick: bool, threads: int) -> dict[str, Any]:
     seeds, budget = (2, QUICK_BUDGET) if quick else (races.SEEDS, None)
     say(f"{', '.join(names)}: {seeds} seeds")
-    return {"seeds": seeds, "rows": races.race(run, names, seeds, threads, budget)}
+    return {"seeds": seeds, **races.stored(races.race(run, names, seeds, threads, budget))}
 
 
 def policy(quick: bool, threads: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def policy(quick: bool, threads: int) -> dict[str, Any]:
 
 def beyond_f(quick: bool, threads: int) -> dict[str, Any]:
     say("overhead: 64 samples")
-    return {"rows": overhead.measure(20 if quick else 400)}
+    return {"rows": overhead.measure(20 if quick else 50)}
 
 
 PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {

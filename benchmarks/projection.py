@@ -5,9 +5,10 @@ Usage: python benchmarks/projection.py [--quick] [--only gate,certify,...] [--th
 Parts: gate (coherence, nearest pairs and histogram on every way against a slow reference, and a Kerdock set; always
 run, and nothing is timed if one differs), certify (20,000 vectors of 1,024 dimensions against torch.mm on the same
 blocks), ways (four exact ways to the products of signs), kerdock (all 525,312 lines of 1,024 dimensions proved, sampled
-and written, in a process of its own). Each is written to the results as soon as it is finished. `--quick` is a smoke
-run at small sizes: its figures mean nothing, and it writes to build/. `--docs` measures nothing and writes
-docs/benchmarks-projection.md from the stored results.
+and written, in a process of its own), frames (ten small frames against published coherences), draws (how often random
+maps fail, a thousand draws each, and what the fast one costs). Each is written to the results as soon as it is
+finished. `--quick` is a smoke run at small sizes: its figures mean nothing, and it writes to build/. `--docs` measures
+nothing and writes docs/benchmarks-projection.md from the stored results.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from bench_common import command
 from bench_common.command import Benchmark, say
 from bench_common.workers import ask
-from projection_bench import gate, page, races
+from projection_bench import draws, gate, lines, page, races
 
 COUNT, DIM = 20_000, 1024
 WORKER = "projection_bench.worker"
@@ -58,11 +59,27 @@ def kerdock(quick: bool, threads: int) -> dict[str, Any]:
     return found
 
 
+def frames(quick: bool, threads: int) -> dict[str, Any]:
+    say("frames: ten small ones")
+    rows = lines.found(1 if quick else None)
+    say(f"    at most {100 * max(row['above'] for row in rows):.2f} % above what is published")
+    return {"rows": rows}
+
+
+def failures(quick: bool, threads: int) -> dict[str, Any]:
+    size = (20, 30, 256, 0.5) if quick else (1_000, 100, 512, 0.4)
+    say(f"draws: {size[0]:,} of each map")
+    costs = draws.costs((2_048,) if quick else (2_048, 4_096, 16_384, 65_536))
+    return {"costs": costs, **draws.rates(*size)}
+
+
 PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {
     "gate": check,
     "certify": certify,
     "ways": ways,
     "kerdock": kerdock,
+    "frames": frames,
+    "draws": failures,
 }
 
 # Whatever is timed, the gate comes first.

@@ -36,7 +36,9 @@ def write(stored: dict[str, Any], folder: Path) -> None:
     rows = _runs(stored["parts"])
     if rows:
         (folder / "images").mkdir(exist_ok=True)
-        write_atomic(folder / "images" / "benchmarks-optimisers.svg", _figure(rows).encode())
+        write_atomic(
+            folder / "images" / "benchmarks-optimisers.svg", _figure(rows, _curves(stored["parts"])).encode()
+        )
     write_atomic(folder / "benchmarks-estimators.md", render(stored).encode())
 
 
@@ -149,7 +151,8 @@ def _race(rows: Rows) -> str:
         if (row["problem"], row["optimiser"]) == (p.name, "nevergrad")
     )
     ended = (
-        f" {short} runs of nevergrad ended early by an error of its own (with this version of numpy) and count with "
+        f" {short} runs of nevergrad ended early by an error of its own (with this version of numpy) and "
+        "count with "
         "what they had found."
         if short
         else ""
@@ -163,7 +166,10 @@ def _race(rows: Rows) -> str:
         "worse than this "
         "optimiser, by the 95 % interval of the paired difference over seeds; = that it does not tell. "
         "Plain REINFORCE "
-        f"has neither baseline nor natural gradient, ranks or restarts, and steps with Adam.{ended}\n\n"
+        f"has neither baseline nor natural gradient, ranks or restarts, and steps with Adam.{ended} Evaluations "
+        "are calls of the function: our two do not call it again for a sample whose value they know, as "
+        "`optimise` never "
+        "does; the others pay for what they repeat.\n\n"
         + words.table(["function", *names], table)
         + f"\n\n{about}\n\n"
         "![The share of what was found, by evaluations](images/benchmarks-optimisers.svg)\n\n"
@@ -181,7 +187,16 @@ def _mark(rows: Rows, problem: str, name: str) -> str:
     return " +" if difference.low > 0 else " −" if difference.high < 0 else " ="
 
 
-def _figure(rows: Rows) -> str:
+def _curves(parts: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Mean curves by problem and optimiser."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in ("optimise", "rivals"):
+        for problem, curves in parts.get(name, {}).get("curves", {}).items():
+            found.setdefault(problem, {}).update(curves)
+    return found
+
+
+def _figure(rows: Rows, curves: dict[str, dict[str, list[float]]]) -> str:
     discrete = [p.name for p in PROBLEMS if p.kind != "gaussian"]
     names = [n for n in _names(rows) if all(_best(rows, p, n) for p in discrete)]
     reference = "random search" if "random search" in names else names[-1]
@@ -190,9 +205,7 @@ def _figure(rows: Rows) -> str:
         zero = fmean(_best(rows, problem, reference))
         one = max(row["best"] for row in rows if row["problem"] == problem)
         for name in names:
-            curves = [row["curve"] for row in rows if (row["problem"], row["optimiser"]) == (problem, name)]
-            mean = [fmean(column) for column in zip(*curves, strict=True)]
-            shares[name].append([(value - zero) / ((one - zero) or 1.0) for value in mean])
+            shares[name].append([(value - zero) / ((one - zero) or 1.0) for value in curves[problem][name]])
     count = len(shares[names[0]][0])
     budget = max(p.budget for p in PROBLEMS)
     x = [budget * (k + 1) / count for k in range(count)]

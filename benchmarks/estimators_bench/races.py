@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -48,6 +49,24 @@ def race(
     ]
     rows = in_processes(_timed, cells, processes)
     return sorted(rows, key=lambda row: (row["problem"], row["optimiser"], row["seed"]))
+
+
+def stored(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of a race: every run's best value, and each optimiser's mean curve on each problem."""
+    curves: dict[str, dict[str, list[list[float]]]] = {}
+    for row in rows:
+        curves.setdefault(row["problem"], {}).setdefault(row["optimiser"], []).append(row["curve"])
+    return {
+        "rows": [{name: value for name, value in row.items() if name != "curve"} for row in rows],
+        "curves": {
+            problem: {
+                # Six digits are more than a figure shows.
+                name: [float(f"{fmean(column):.6g}") for column in zip(*found, strict=True)]
+                for name, found in by_name.items()
+            }
+            for problem, by_name in curves.items()
+        },
+    }
 
 
 def in_processes(
@@ -97,5 +116,5 @@ def _timed(run: Run, problem_name: str, name: str, seed: int, budget: int | None
         "best": curve[-1],
         "evaluations": len(curve),
         "curve": [curve[min(mark, len(curve) - 1)] for mark in marks],
-        "seconds": time.perf_counter() - started,
+        "seconds": round(time.perf_counter() - started, 3),
     }

@@ -132,7 +132,7 @@ def test_the_overhead_covers_every_family(bench: dict[str, ModuleType]) -> None:
     assert all(row["floor_seconds"] > 0 and row["operations"] > 5 for row in rows)
 
 
-def stored(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def stored(races: ModuleType, rows: list[dict[str, Any]]) -> dict[str, Any]:
     around = {
         "environment": {"cpu": "c", "cores": 2, "threads": 2, "python": "3", "torch": "2", "layerlab": "0"},
         "load_before": 0.1,
@@ -140,7 +140,7 @@ def stored(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "quick": False,
         "parts": {
-            "optimise": {**around, "rows": rows},
+            "optimise": {**around, **races.stored(rows)},
             "policy": {
                 **around,
                 "rows": [
@@ -170,8 +170,9 @@ def test_the_page_tells_who_is_better(bench: dict[str, ModuleType]) -> None:
         for name in ("layerlab", "plain REINFORCE")
         for seed in range(4)
     ]
-    page = bench["page"].render(stored(rows))
+    page = bench["page"].render(stored(bench["races"], rows))
     lines = {line.split(",")[0].strip("| "): line for line in page.splitlines() if ", 5,000 |" in line}
     assert lines["OneMax"].rstrip(" |").endswith("+") and lines["LeadingOnes"].rstrip(" |").endswith("−")
     assert "| 9 of 10 | **no** |" in page and "| 1 of 2 | **no** |" in page
-    assert "<svg" in bench["page"]._figure(rows)
+    curves = stored(bench["races"], rows)["parts"]["optimise"]["curves"]
+    assert curves["OneMax"]["plain REINFORCE"] == [0.0, 4.0] and "<svg" in bench["page"]._figure(rows, curves)

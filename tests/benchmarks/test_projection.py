@@ -28,7 +28,7 @@ def bench() -> Iterator[dict[str, ModuleType]]:
     try:
         found = {
             name: importlib.import_module(f"projection_bench.{name}")
-            for name in ("gate", "page", "races", "worker")
+            for name in ("draws", "gate", "lines", "page", "races", "worker")
         }
         yield {**found, "script": importlib.import_module("projection")}
     finally:
@@ -119,6 +119,8 @@ def test_worker_and_page(bench: dict[str, ModuleType], tmp_path: Path) -> None:
         "certify": bench["races"].certify(300, 16, 2),
         "ways": bench["races"].ways(64, 64, 2),
         "kerdock": bench["worker"].kerdock(16, 1_000, torch.get_num_threads()),
+        "frames": {"rows": bench["lines"].found(1)},
+        "draws": {"costs": bench["draws"].costs((2_048,), 4, 1), **bench["draws"].rates(20, 12, 256, 0.5)},
     }
     assert parts["kerdock"]["lines"] == 144
     assert parts["kerdock"]["file_bytes"] == {"int8": 128 + 144 * 16, "float32": 128 + 4 * 144 * 16}
@@ -133,4 +135,10 @@ def test_worker_and_page(bench: dict[str, ModuleType], tmp_path: Path) -> None:
     assert "10^9 pairs measured | 1.0" in page
     assert page.count("**no**") >= 1
     assert "packed bits" in page
+    # One start each finds most of them, and none is below what is published.
+    above = [row["above"] for row in parts["frames"]["rows"]]
+    assert len(above) == 10 and min(above) > -1e-6 and sorted(above)[5] < 0.05
+    assert "| 28 lines of R^7 | 0.33333333 |" in page
+    # Ten statements; of Li's sparse map nothing is stated.
+    assert "| 8 of 8 | yes |" in page and "sparse, density 0.0625" in page
     assert set(bench["script"].PARTS) == set(parts)

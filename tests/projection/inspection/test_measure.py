@@ -74,6 +74,16 @@ def test_a_sample_is_a_sample() -> None:
     assert inspect(x, rows=500).findings()[0] == inspect(x).findings()[0]
 
 
+def test_no_guarantee_is_called_better_that_random_vectors_beat_anyway() -> None:
+    vectors = gaussian(299, 20)
+    found = inspect(
+        torch.cat([vectors, 2 * vectors[:1] + 0.2])
+    )  # the last lies almost on the line of the first
+    assert found.certificate.coherence > 0.99
+    assert all(offer.coherence < found.random for offer in found.better)
+    assert not any("random signs" in line for line in found.findings())
+
+
 def test_what_is_better_is_named() -> None:
     found = inspect(gaussian(100, 16))
     assert [offer.construction for offer in found.better][:1] == ["kerdock"]

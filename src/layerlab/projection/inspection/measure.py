@@ -41,7 +41,7 @@ class VectorInspection:
         lengths: the least and the largest norm of a vector.
         mean_square: the mean of cos² over all pairs; None where it would take too much memory.
         random: the coherence that as many random vectors typically have.
-        better: constructions with a smaller coherence for as many vectors, best first.
+        better: constructions with a smaller coherence than these and than random vectors, for as many, best first.
         largest: the most vectors that no bound excludes at this coherence.
     """
 
@@ -181,13 +181,16 @@ def inspect(
             ),
             floors=tuple(floors(whole.dim, whole.count, field)),
         )
-    better = [o for o in offers(whole.dim, whole.count, field) if o.coherence < found.coherence * (1 - 1e-9)]
+    random = typical_coherence(measured.dim, measured.count, field)
+    # What random vectors typically have costs nothing: a guarantee of more than that is no advice.
+    limit = min(found.coherence, random) * (1 - 1e-9)
+    better = [offer for offer in offers(whole.dim, whole.count, field) if offer.coherence < limit]
     return VectorInspection(
         found,
         whole.count,
         lengths,
         mean_square,
-        typical_coherence(measured.dim, measured.count, field),
+        random,
         tuple(better),
         most(whole.dim, found.coherence, field) if 0 < found.coherence < 1 else whole.dim,
     )
