@@ -396,5 +396,5 @@ class MultiheadAttention(nn.Module):
 def _keep_mechanism(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """A state_dict of torch's layer says nothing of the mechanism: it keeps what it has."""
     if not any(name.startswith(f"{prefix}mechanism.") for name in state_dict):
-        for name, tensor in module.mechanism.state_dict().items():  # type: ignore[union-attr]
+        for name, tensor in module.get_submodule("mechanism").state_dict().items():
             state_dict[f"{prefix}mechanism.{name}"] = tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.optimize import brentq
@@ -29,6 +30,10 @@ def _stated(mu: float, baseline: float, x: float) -> float:
 def _about_the_mean(mu: float, baseline: float, x: float) -> float:
     """Broken: as if the best baseline were the mean of f."""
     return mu * (1 - mu) * (mu - baseline) ** 2 * x**2
+
+
+def _with_baseline(mu: float, baseline: float) -> tuple[Toy, float]:
+    return subjects.toy(mu), baseline
 
 
 def _measure_baseline(
@@ -58,7 +63,7 @@ BASELINE = Claim(
     relation="==",
     measure=_measure_baseline,
     subjects={
-        f"mu-{mu:g}-b-{b:g}": lambda mu=mu, b=b: (subjects.toy(mu), b)  # type: ignore[misc]
+        f"mu-{mu:g}-b-{b:g}": partial(_with_baseline, mu, b)
         for mu in (0.01, 0.25, 0.75)
         for b in (-1.0, 0.0, 0.3, 0.75)
     },
@@ -92,7 +97,7 @@ BEST_BASELINE = Claim(
     hypotheses=(FINITE,),
     relation="==",
     measure=_measure_best,
-    subjects={f"mu-{mu:g}": lambda mu=mu: subjects.toy(mu) for mu in MUS},  # type: ignore[misc]
+    subjects={f"mu-{mu:g}": partial(subjects.toy, mu) for mu in MUS},
     falsifiers={
         "mean": Falsifier(
             "b* mis-set: the mean μ", lambda: subjects.toy(0.25), replaces={"best": lambda mu: mu}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ _REINFORCE = Reinforce()
 
 
 def _at(mus: tuple[float, ...]) -> dict[str, Callable[[], Toy]]:
-    return {f"mu-{mu:.3g}": lambda mu=mu: subjects.toy(mu) for mu in mus}  # type: ignore[misc]
+    return {f"mu-{mu:.3g}": partial(subjects.toy, mu) for mu in mus}
 
 
 def _largest_difference(measured: Array, bound: Array, scale: float) -> Measurement:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ def gates(module: nn.Module, parameter: Tensor) -> tuple[Tensor, ...]:
     >>> [tuple(gate.shape) for gate in gates(layer, layer.weight_hh_l0)]
     [(5, 5), (5, 5), (5, 5)]
     """
-    hidden = int(module.hidden_size)  # type: ignore[arg-type]
+    hidden = cast(int, module.hidden_size)
     return parameter.chunk(max(1, parameter.shape[0] // hidden))
 
 
