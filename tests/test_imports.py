@@ -128,6 +128,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("inspection", "projecting"),
     ("theorems",),
 )
+SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (("dataset",),)
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
     for room, ranks in (
@@ -136,6 +137,7 @@ ORDERS = {
         ("gradflow", GRADFLOW_RANKS),
         ("graph", GRAPH_RANKS),
         ("projection", PROJECTION_RANKS),
+        ("segmentation", SEGMENTATION_RANKS),
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from layerlab.cli import claims, codebook, data, estimator, graph, model, reproduce
+from layerlab.cli import claims, codebook, data, estimator, graph, model, reproduce, segment
 from layerlab.cli.output import fail
 from layerlab.errors import UserError
 
@@ -21,6 +21,7 @@ app.add_typer(graph.app, name="graph")
 app.add_typer(model.app, name="model")
 app.add_typer(estimator.app, name="estimator")
 app.add_typer(codebook.app, name="codebook")
+app.add_typer(segment.app, name="segment")
 app.add_typer(data.app, name="data")
 app.add_typer(claims.app, name="claims")
 app.command(name="reproduce", epilog=reproduce.EPILOG)(reproduce.reproduce)

@@ -1,0 +1,15 @@
+"""``layerlab segment``: U-Nets on a folder of images and masks, with the skip connections on trial."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="U-Net segmentation of a folder of images and masks, with the skip connections on trial.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Commands are added by their own files."""

@@ -1,0 +1,27 @@
+"""U-Net segmentation from a folder of images and masks, with the skip connections on trial.
+
+The names below are imported on first use: `import layerlab` does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES: dict[str, str] = {
+    "IGNORE": "dataset",
+    "ImageSet": "dataset",
+    "Parts": "dataset",
+}
+
+__all__ = ["IGNORE", "ImageSet", "Parts"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
