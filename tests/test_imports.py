@@ -128,7 +128,10 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("inspection", "projecting"),
     ("theorems",),
 )
-SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (("dataset",),)
+SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
+    ("dataset",),
+    ("digits",),
+)
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
     for room, ranks in (

@@ -10,11 +10,12 @@ from typing import Any
 
 _HOMES: dict[str, str] = {
     "IGNORE": "dataset",
+    "Digits": "digits",
     "ImageSet": "dataset",
     "Parts": "dataset",
 }
 
-__all__ = ["IGNORE", "ImageSet", "Parts"]
+__all__ = ["IGNORE", "Digits", "ImageSet", "Parts"]
 
 
 def __getattr__(name: str) -> Any:
