@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from layerlab.errors import UserError
 from layerlab.lab.files import write_atomic
+from layerlab.lab.report.pictures import Sheet, check_sheet
 from layerlab.lab.report.svg import for_page
 
 Verdict = Literal[
@@ -173,7 +174,7 @@ class Bullets:
     block: ClassVar[str] = "bullets"
 
 
-Block = Text | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets
+Block = Text | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets | Sheet
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,9 @@ def render(page: Page) -> str:
         The document. The same page gives the same text.
 
     Raises:
-        UserError: a table whose rows do not fit its columns, an anchor that is taken or malformed, a link to
-            an anchor that is not there, an unknown verdict, or a figure that is not a plain drawing.
+        UserError: a table or sheet whose rows do not fit its columns, an anchor that is taken or malformed, a link
+            to an anchor that is not there, an unknown verdict, a figure that is not a plain drawing, or a picture
+            that is no PNG.
 
     >>> html = render(Page("A < B", "", [Text("**Yes**, `x < y`.")], []))
     >>> "<h1>A &lt; B</h1>" in html, "<strong>Yes</strong>, <code>x &lt; y</code>." in html
@@ -318,6 +320,8 @@ def _place(block: Block, counts: dict[str, int]) -> _Placed:
                     _check_verdict(cell.verdict)
         rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in block.rows]
         block = Table(block.caption, block.columns, rows, block.notes)
+    if isinstance(block, Sheet):
+        check_sheet(block)
     drawings: list[tuple[str, Markup]] = []
     if isinstance(block, Figure):
         wide = "wide" if block.narrow is not None else "only"
@@ -334,12 +338,12 @@ def _check_verdict(kind: str) -> None:
 
 def _check_anchors(page: Page, counts: dict[str, int]) -> None:
     taken = {"content", "contents"}
-    for kind in ("figure", "table"):
+    for kind in ("figure", "table", "sheet"):
         taken.update(f"{kind}-{number + 1}" for number in range(counts.get(kind, 0)))
     for section in page.sections:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", section.anchor):
             raise UserError(f"expected an anchor of a-z, digits and '-', got {section.anchor!r}; rename it")
-        if section.anchor in taken or re.match(r"(figure|table)-\d", section.anchor):
+        if section.anchor in taken or re.match(r"(figure|table|sheet)-\d", section.anchor):
             raise UserError(f"the anchor {section.anchor!r} is taken; rename the section's anchor")
         taken.update({section.anchor, f"{section.anchor}-title"})
     for text in _texts(page):
@@ -356,7 +360,7 @@ def _texts(page: Page) -> Iterator[str]:
     for block in [*page.lead, *(block for section in page.sections for block in section.blocks)]:
         if isinstance(block, (Text, Callout)):
             yield block.text
-        elif isinstance(block, (Table, Figure)):
+        elif isinstance(block, (Table, Figure, Sheet)):
             yield block.caption
         if isinstance(block, Table):
             yield from block.notes

@@ -1,6 +1,6 @@
 "use strict";
 // Tables sort by a click on a heading. Without scripts the headings are plain text and nothing is lost.
-document.querySelectorAll("table").forEach((table) => {
+document.querySelectorAll(".table:not(.sheet) table").forEach((table) => {
   const body = table.tBodies[0];
   if (!body || body.rows.length < 2) return;
   table.querySelectorAll("thead th").forEach((head, column) => {
