@@ -130,7 +130,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
-    ("digits", "losses", "metrics"),
+    ("digits", "losses", "metrics", "unet"),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

@@ -13,9 +13,16 @@ _HOMES: dict[str, str] = {
     "Digits": "digits",
     "ImageSet": "dataset",
     "Parts": "dataset",
+    "UNet": "unet",
 }
 
-__all__ = ["IGNORE", "Digits", "ImageSet", "Parts"]
+__all__ = [
+    "IGNORE",
+    "Digits",
+    "ImageSet",
+    "Parts",
+    "UNet",
+]
 
 
 def __getattr__(name: str) -> Any:
