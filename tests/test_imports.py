@@ -130,7 +130,8 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
-    ("digits", "losses", "metrics", "unet"),
+    ("digits", "losses", "metrics", "palette", "unet"),
+    ("settings",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
