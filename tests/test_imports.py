@@ -131,7 +131,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("digits", "losses", "metrics", "palette", "unet"),
-    ("settings",),
+    ("interop", "settings"),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
