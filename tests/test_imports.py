@@ -129,9 +129,10 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("theorems",),
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("dataset",),
-    ("digits", "losses", "metrics", "palette", "unet"),
-    ("interop", "settings"),
+    ("dataset", "images"),
+    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "unet"),
+    ("class_files", "interop", "scan", "settings"),
+    ("folder_set",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

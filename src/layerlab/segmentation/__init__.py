@@ -10,18 +10,28 @@ from typing import Any
 
 _HOMES: dict[str, str] = {
     "IGNORE": "dataset",
+    "Asked": "folder_set",
+    "Classes": "masks",
     "Digits": "digits",
+    "FolderSet": "folder_set",
     "ImageSet": "dataset",
     "Parts": "dataset",
+    "Split": "split",
     "UNet": "unet",
+    "folder": "folder_set",
 }
 
 __all__ = [
     "IGNORE",
+    "Asked",
+    "Classes",
     "Digits",
+    "FolderSet",
     "ImageSet",
     "Parts",
+    "Split",
     "UNet",
+    "folder",
 ]
 
 
