@@ -130,7 +130,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
-    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "unet"),
+    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
     ("class_files", "interop", "scan", "settings"),
     ("folder_set",),
 )
