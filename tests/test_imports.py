@@ -132,7 +132,9 @@ SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
     ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
     ("class_files", "interop", "scan", "settings"),
-    ("folder_set",),
+    ("augment", "folder_set", "samples"),
+    ("task",),
+    ("runs",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
