@@ -130,11 +130,10 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
-    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
+    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "unet"),
     ("class_files", "interop", "scan", "settings"),
-    ("augment", "folder_set", "samples"),
-    ("task",),
-    ("runs",),
+    ("folder_set",),
+    ("theorems",),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

@@ -30,8 +30,9 @@ def catalogue() -> Register:
     from layerlab.gradflow import theorems as gradflow
     from layerlab.graph import theorems as graph
     from layerlab.projection import theorems as projection
+    from layerlab.segmentation import theorems as segmentation
 
-    domains = (graph, gradflow, attention, estimators, projection)
+    domains = (graph, gradflow, attention, estimators, projection, segmentation)
     return Register(claim for domain in domains for claim in domain.CLAIMS)
 
 
