@@ -130,9 +130,11 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
-    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "unet"),
+    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
     ("class_files", "interop", "scan", "settings"),
-    ("folder_set",),
+    ("augment", "folder_set", "samples"),
+    ("task",),
+    ("runs",),
     ("theorems",),
 )
 ORDERS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -40,22 +39,30 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     assert other.history[0] != first.history[0]
 
 
-def test_bits_do_not_depend_on_the_threads_and_would_without_the_pin(
-    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+def test_bits_depend_on_the_threads_that_are_asked_for_and_on_no_others(
+    threads: Callable[[int], None],
 ) -> None:
-    def found() -> list[dict[str, bytes]]:
-        results = []
-        for number in (1, 2, 3):
-            threads(number)
-            results.append(bits(fit(Wide(), Schedule(10))))
-            assert torch.get_num_threads() == number
-        return results
+    pinned, asked = [], []
+    for number in (1, 2, 3):
+        threads(number)
+        pinned.append(bits(fit(Wide(), Schedule(10))))
+        assert torch.get_num_threads() == number
+        threads(4 - number)
+        asked.append(bits(fit(Wide(), Schedule(10), threads=number)))
+        assert torch.get_num_threads() == 4 - number
+    assert pinned[0] == pinned[1] == pinned[2] == asked[0]
+    assert not asked[0] == asked[1] == asked[2], (
+        "too few rows for torch to share among threads; make Wide wider"
+    )
 
-    pinned = found()
-    assert pinned[0] == pinned[1] == pinned[2]
-    monkeypatch.setattr("layerlab.lab.training.one_thread", contextlib.nullcontext)
-    free = found()
-    assert not free[0] == free[1] == free[2], "too few rows for torch to share among threads; make Wide wider"
+
+def test_a_checkpoint_belongs_to_its_number_of_threads(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    fit(Regression(), Schedule(2), checkpoint=checkpoint, every_seconds=0, threads=2)
+    with pytest.raises(UserError, match="other settings"):
+        fit(Regression(), Schedule(2), checkpoint=checkpoint)
+    with pytest.raises(UserError, match="at least one thread"):
+        fit(Regression(), Schedule(2), threads=0)
 
 
 def test_bits_do_not_depend_on_the_threads_of_the_environment(threads: Callable[[int], None]) -> None:

@@ -39,7 +39,7 @@ def test_images_and_masks_are_what_a_set_promises() -> None:
         assert mask.shape == (64, 64)
         assert mask.dtype == np.uint8
         assert mask.max() <= 10
-        assert 0.02 < (mask > 0).mean() < 0.5
+        assert 0.05 < (mask > 0).mean() < 0.5
 
 
 def test_every_class_occurs_in_every_part() -> None:
@@ -82,21 +82,21 @@ def test_parts_share_no_digit_and_no_piece_of_a_photograph(monkeypatch: pytest.M
     assert np.sum(widths, axis=0).tolist() == [640, 640]
 
 
-def test_the_mask_lies_exactly_where_the_image_was_inked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_texture", lambda rng, part, size: np.full((size, size, 3), 0.5, np.float32))
+def test_the_mask_lies_where_the_image_was_inked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_texture", lambda rng, part, size: np.full((size, size, 3), 0.2, np.float32))
     monkeypatch.setattr(module, "_HUE", 0.0)
     for index in range(5):
         image, mask = Digits(5, 64, seed=2).read(index)
-        inked = np.abs(image - np.float32(0.5)).max(axis=2)
+        inked = np.abs(image - np.float32(0.2)).max(axis=2)
         for digit in np.unique(mask[mask > 0]):
-            assert inked[mask == digit].min() > 0.5 * 0.3  # half of the least contrast
-        assert np.array_equal(inked > 0.5 * inked.max(), mask > 0) or np.unique(mask).size > 2
-        # A border one pixel wide: few pixels between.
-        assert np.mean((inked > 0) & (mask == 0)) < np.mean(mask > 0)
+            assert inked[mask == digit].min() > 0.5 * 0.45  # half of the least contrast
+        # Outside, at most the border is inked, and less than half.
+        assert inked[mask == 0].max() <= 0.5 * 0.7 + 1e-6
+        assert np.mean((inked > 0) & (mask == 0)) < 2 * np.mean(mask > 0)
 
 
 def test_a_larger_size_shows_the_same_kind_of_scene_more_finely() -> None:
-    shares = [np.mean([(Digits(40, size).read(i)[1] > 0).mean() for i in range(24)]) for size in (32, 128)]
+    shares = [np.mean([(Digits(40, size).read(i)[1] > 0).mean() for i in range(24)]) for size in (64, 160)]
     assert abs(shares[0] - shares[1]) < 0.03
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn, optim
 
 from layerlab.errors import UserError
@@ -112,6 +113,7 @@ def load_checkpoint(
         if difference := misfit(model.state_dict(), groups[group]):
             raise UserError(f"this checkpoint belongs to another model: {difference}; {mend}", file=path)
     model.load_state_dict(groups["model"])
+    _lay_out(slots, optimizer)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress, groups["best"]
 
@@ -132,6 +134,19 @@ def _read_progress(text: str) -> Progress:
     if not sound:
         raise ValueError("its counts and histories do not fit together")
     return progress
+
+
+def _lay_out(slots: Mapping[int, dict[str, Tensor]], optimizer: optim.Optimizer) -> None:
+    """Give what is kept of a parameter the parameter's own layout in memory; a file knows one layout only.
+
+    A fused optimizer goes through parameter and moments side by side in memory, and channels-last ones would meet
+    moments of other entries.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, kept in slots.items():
+        for slot, value in kept.items():
+            if value.shape == parameters[index].shape:
+                kept[slot] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
 
 
 def _numbers(values: Iterable[object]) -> bool:

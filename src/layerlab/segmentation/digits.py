@@ -2,7 +2,7 @@
 
 The digits are the 1797 of scikit-learn (8 x 8, 17 grey levels; Alpaydin and Kaynak, Optical Recognition of Handwritten
 Digits, UCI 1998), the photographs its two sample images. Every image is a crop of a photograph, zoomed, mirrored and
-tinted, with a few digits at random sizes, rotations and contrasts, brighter or darker than what they stand on. The mask
+dimmed, with a few brighter digits at random sizes, rotations and contrasts. The mask
 marks the strokes alone, so that a right answer needs both: the whole digit to name it, and the pixel to trace it.
 
 Training, validation and test share nothing: each has digits of its own (consecutive ones, hence mostly of other
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _ENDS = (0.6, 0.8, 1.0)  # of training, validation and test, in the digits and in the photographs' columns
 
 # In shares of the image's side, so that a larger image shows the same scene more finely.
-_HEIGHT = (0.3, 0.55)
+_HEIGHT = (0.25, 0.36)
 _CROP = (40.0, 115.0)  # the photograph's pixels that one image shows, a side
-_DIGITS = (2, 3)
-_ATTEMPTS = 6  # to find a free place
-_TURN = np.pi / 9
-_CONTRAST = (0.3, 0.65)
-_TINT = (0.75, 1.1)
+_DIGITS = (6, 8)
+_ATTEMPTS = 12  # to find a free place
+_TURN = 0.15  # radians
+_CONTRAST = (0.45, 0.7)
+_TINT = (0.3, 0.55)
 _HUE = 0.15
 _INK = 0.4  # of the strokes' greatest value: where their border runs
 _GLYPH = 8
@@ -189,10 +189,7 @@ def _place_digit(
         return
     inked = cover > 0.5
     ground = image[window][inked].mean(axis=0)
-    bright, contrast = ground.mean(), rng.uniform(*_CONTRAST)
-    # Towards the side that has room for the contrast; where both have, either.
-    up = bright + contrast <= 1 and (bright - contrast < 0 or rng.random() < 0.5)
-    ink = np.clip(ground + (contrast if up else -contrast) + rng.uniform(-_HUE, _HUE, size=3), 0, 1)
+    ink = np.clip(ground + rng.uniform(*_CONTRAST) + rng.uniform(-_HUE, _HUE, size=3), 0, 1)
     image[window] += cover[..., None] * (ink.astype(np.float32) - image[window])
     mask[window][inked] = 1 + digits[which]
 

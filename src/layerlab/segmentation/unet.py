@@ -248,7 +248,8 @@ def _norm(name: str, width: int) -> nn.Module:
 def _initialise(net: nn.Module, seed: int, slope: float) -> None:
     """Weights from normal distributions that keep the variance of what passes; biases zero, norms the identity."""
     for name, module in net.named_modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        # On the meta device a network is only measured: nothing is drawn.
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or module.weight.is_meta:
             continue
         # A transposed convolution without overlap makes every pixel from one pixel of every input.
         fan = module.in_channels if isinstance(module, nn.ConvTranspose2d) else module.weight[0].numel()

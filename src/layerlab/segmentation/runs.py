@@ -1,0 +1,277 @@
+"""Training runs of this room on disk: train a U-Net and keep it, open what was trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from layerlab.errors import UserError
+from layerlab.lab.records import RunFolder, create_run, open_run
+from layerlab.lab.training import fit, thread_count
+from layerlab.lab.weights import load_weights, read_tensors, write_tensors
+from layerlab.segmentation.dataset import ImageSet
+from layerlab.segmentation.metrics import Counts, iou, mean_known, measure
+from layerlab.segmentation.palette import shown
+from layerlab.segmentation.samples import Sample
+from layerlab.segmentation.settings import Settings
+from layerlab.segmentation.task import PartName, SegmentationTask, build_model, schedule_for
+from layerlab.segmentation.unet import UNet
+
+TRAIN_KIND = "segmentation-train"
+WEIGHTS = "model.safetensors"
+CASES = "cases.safetensors"
+RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "curves", "measures", "images", "weights_sha256")
+
+WORST = 12
+"""Images whose predictions are kept for the page, those of the lowest IoU."""
+
+_LARGEST = 512
+_MEND = "train again, into another folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished training run with its model.
+
+    Attributes:
+        run: the folder.
+        model: in evaluation mode, on the CPU, in channels-last layout. It takes images ``(n, channels, h, w)``,
+            float32 in [0, 1], at the size that ``settings.working_size`` says, and gives logits.
+        settings: of the training.
+        classes: their names.
+        channels: of the images.
+    """
+
+    run: RunFolder
+    model: UNet
+    settings: Settings
+    classes: tuple[str, ...]
+    channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An image of a run's validation part with its target and prediction, made small for the page.
+
+    Attributes:
+        name: of the image.
+        iou: the mean over the classes that occur in target or prediction.
+        image: uint8 ``(h, w, 3)``.
+        target: uint8 ``(h, w)``.
+        prediction: uint8 ``(h, w)``.
+    """
+
+    name: str
+    iou: float
+    image: np.ndarray
+    target: np.ndarray
+    prediction: np.ndarray
+
+
+def train_run(
+    data: ImageSet,
+    settings: Settings,
+    *,
+    out: Path,
+    seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
+    on_image: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> RunFolder:
+    """Train a U-Net and keep it in a run folder, or go on with the run that is there.
+
+    Args:
+        data: images and masks.
+        settings: of network and training.
+        out: the run folder; a finished run of the same data, split and settings is returned as it is, an unfinished
+            one resumed, and one whose weights or results are damaged is trained again.
+        seed: of weights, order, squares, augmentation and the split.
+        source: where the data come from, as JSON, for the record.
+        command: what was typed, for the record.
+        on_image: called with the images read so far and all that will be.
+        on_epoch: called with the epoch, the largest possible epoch and the metrics.
+
+    Returns:
+        The finished run. Its ``meta["results"]`` holds what `FitResult.record` does, ``measures`` of the validation
+        part (and the test part, if there is one; see `layerlab.segmentation.metrics.measure`), ``images``, the
+        validation images with the mean IoU of each, worst first, ``device`` and ``weights_sha256``.
+
+    Raises:
+        UserError: see `SegmentationTask` and `fit`; or the folder cannot be written or holds another run.
+    """
+    parts = data.parts(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    read = 0
+
+    def tell() -> None:
+        nonlocal read
+        read += 1
+        if on_image is not None:
+            on_image(read, len(parts.train) + len(parts.validation))
+
+    task = SegmentationTask(data, parts, settings, device=device, on_sample=tell)
+    config = {
+        "data": data.name,
+        "source": dict(source or {}),
+        "fingerprint": task.fingerprint,
+        "seed": seed,
+        "settings": asdict(settings),
+        "channels": data.channels,
+        "classes": list(data.classes),
+        "images": {name: [data.names[index] for index in indices] for name, indices in asdict(parts).items()},
+    }
+    run = create_run(out, TRAIN_KIND, command, config)
+    checkpoint = run.path / "checkpoint.safetensors"
+    if _is_finished(run):
+        checkpoint.unlink(missing_ok=True)
+        return run
+    result = fit(
+        task,
+        schedule_for(settings),
+        seed=seed,
+        checkpoint=checkpoint,
+        config=config,
+        on_epoch=None
+        if on_epoch is None
+        else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
+        threads=settings.threads,
+    )
+    measures, images = {}, []
+    with thread_count(settings.threads):
+        for part in _measured(task):
+            counted = task.counts(result.model, part)
+            measures[part] = measure([counts for _, _, counts in counted])
+            if part == "validation":
+                images = _keep_worst(run, counted)
+    write_tensors(run.path / WEIGHTS, result.model.state_dict())
+    run.finish(
+        {
+            **result.record(),
+            "steps": task.steps,
+            "measures": measures,
+            "images": images,
+            "device": device,
+            "weights_sha256": _sha256(run.path / WEIGHTS),
+        }
+    )
+    checkpoint.unlink(missing_ok=True)
+    return run
+
+
+def open_trained(path: str | Path) -> Trained:
+    """Open a finished training run and rebuild its model.
+
+    Args:
+        path: a folder that `train_run` made.
+
+    Raises:
+        UserError: not a training run, not finished, or damaged.
+    """
+    run = open_run(path, TRAIN_KIND)
+    if "results" not in run.meta:
+        raise UserError("this training run is not finished; run its command again to go on", file=run.path)
+    if not _is_finished(run):
+        raise UserError(
+            f"{WEIGHTS} is missing, or not the one that this run wrote; run its training command again",
+            file=run.path,
+        )
+    settings, channels, classes = _trained(run)
+    weights = run.path / WEIGHTS
+    # Built without memory first: the settings must not be able to ask for more than the file of weights holds.
+    with torch.device("meta"):
+        wanted = sum(
+            p.numel() * p.element_size() for p in build_model(settings, channels, len(classes)).parameters()
+        )
+    if wanted > weights.stat().st_size:
+        raise UserError(f"the settings in run.json do not fit {WEIGHTS}; {_MEND}", file=run.path)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(settings, channels, len(classes))
+    load_weights(model, weights)
+    model.eval()
+    return Trained(run, model, settings, classes, channels)
+
+
+def read_cases(run: RunFolder) -> list[Case]:
+    """The validation images that a run did worst on, worst first; none when they are not there any more.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = run.path / CASES
+    mend = "train again, or remove the file to do without its pictures"
+    try:
+        tensors, header = read_tensors(path, mend)
+    except FileNotFoundError:
+        return []
+    cases = []
+    try:
+        for place in range(len(tensors) // 3):
+            image, target, prediction = (
+                tensors[f"{place}.{name}"].numpy() for name in ("image", "target", "prediction")
+            )
+            if image.shape != (*target.shape, 3) or target.shape != prediction.shape:
+                raise ValueError("sizes do not fit")
+            cases.append(
+                Case(header[f"{place}.name"], float(header[f"{place}.iou"]), image, target, prediction)
+            )
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the pictures are damaged ({error}); {mend}", file=path) from None
+    return cases
+
+
+def _measured(task: SegmentationTask) -> tuple[PartName, ...]:
+    return ("validation", "test") if task.parts.test else ("validation",)
+
+
+def _keep_worst(run: RunFolder, counted: Sequence[tuple[Sample, np.ndarray, Counts]]) -> list[dict[str, Any]]:
+    """Every image with its mean IoU, worst first; the pictures of the first are written beside the record."""
+    scored = [(mean_known(iou(counts.confusion)), sample, mask) for sample, mask, counts in counted]
+    # An image of ignored pixels only has no IoU: it comes last.
+    scored.sort(key=lambda entry: 2.0 if entry[0] != entry[0] else entry[0])
+    tensors, header = {}, {}
+    for place, (score, sample, mask) in enumerate(scored[:WORST]):
+        step = max(1, -(-max(mask.shape) // _LARGEST))
+        picture = shown(sample.image.permute(1, 2, 0).float().numpy())
+        for name, pixels in (("image", picture), ("target", sample.mask.numpy()), ("prediction", mask)):
+            tensors[f"{place}.{name}"] = torch.from_numpy(np.ascontiguousarray(pixels[::step, ::step]))
+        header[f"{place}.name"] = sample.name.encode("utf-8", "replace").decode()
+        header[f"{place}.iou"] = repr(score)
+    write_tensors(run.path / CASES, tensors, header)
+    return [{"name": sample.name, "iou": score} for score, sample, _ in scored]
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a file; empty when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _is_finished(run: RunFolder) -> bool:
+    results = run.meta.get("results")
+    whole = isinstance(results, dict) and all(name in results for name in RESULTS)
+    return whole and run.meta["results"]["weights_sha256"] == _sha256(run.path / WEIGHTS)
+
+
+def _trained(run: RunFolder) -> tuple[Settings, int, tuple[str, ...]]:
+    """Settings, channels and classes of a training run, read as data of unknown origin."""
+    config, file = run.meta["config"], run.path / "run.json"
+    fields, channels, classes = (config.get(name) for name in ("settings", "channels", "classes"))
+    try:
+        settings = Settings(**fields)
+    except (TypeError, UserError) as error:
+        raise UserError(f"the run's settings are damaged ({error}); {_MEND}", file=file) from None
+    if type(channels) is not int or not 1 <= channels <= 1_000:
+        raise UserError(f"expected the number of channels, got {channels!r}; {_MEND}", file=file)
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not named or not 1 <= len(classes) <= 255:
+        raise UserError(f"expected a list of 1 to 255 class names, got {classes!r}; {_MEND}", file=file)
+    return settings, channels, tuple(classes)
