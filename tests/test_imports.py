@@ -132,10 +132,11 @@ SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
     ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
     ("class_files", "interop", "scan", "settings"),
-    ("augment", "folder_set", "samples"),
-    ("task",),
-    ("runs",),
-    ("theorems",),
+    ("augment", "duplicates", "samples"),
+    ("folder_set", "task"),
+    ("findings", "runs"),
+    ("check",),
+    ("check_page", "theorems"),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}

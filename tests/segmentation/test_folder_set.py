@@ -7,48 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
+from places import Place, mask, picture
 
 from layerlab.errors import UserError
 from layerlab.segmentation import folder_set as module
 from layerlab.segmentation import scan
-from layerlab.segmentation.folder_set import Asked, FolderSet, folder
+from layerlab.segmentation.folder_set import Asked
 from layerlab.segmentation.masks import Classes
 from layerlab.segmentation.split import Split
-
-RNG = np.random.default_rng(0)
-
-
-class Place:
-    """Two folders to fill."""
-
-    def __init__(self, root: Path) -> None:
-        self.images, self.masks = root / "my images", root / "masks"
-
-    def put(
-        self,
-        name: str,
-        image: NDArray[np.generic] | None,
-        mask: NDArray[np.generic] | None,
-        suffix: str = "png",
-    ) -> None:
-        for place, pixels, end in ((self.images, image, "png"), (self.masks, mask, suffix)):
-            if pixels is not None:
-                path = place / f"{name}.{end}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-
-    def open(self, asked: Asked | None = None) -> FolderSet:
-        return folder(self.images, self.masks, asked)
-
-
-def picture(height: int = 4, width: int = 6, channels: int = 3) -> NDArray[np.uint8]:
-    return RNG.integers(0, 256, (height, width, channels)[: 2 + (channels > 1)], dtype=np.uint8)
-
-
-def mask(*values: int, height: int = 4, width: int = 6) -> NDArray[np.uint8]:
-    return np.resize(np.array(values, np.uint8), (height, width))
 
 
 @pytest.fixture
@@ -270,3 +237,19 @@ def test_progress_ends_at_all_and_order_is_kept(place: Place) -> None:
     assert found == [-item for item in range(1000)]
     assert told[-1] == (1000, 1000)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_images_that_are_there_twice_stay_together_where_that_is_asked_for(place: Place) -> None:
+    for name in "abcdefgh":
+        place.put(name, picture(20, 20), mask(0, 1, height=20, width=20))
+    place.put("b2", np.asarray(Image.open(place.images / "b.png")), mask(0, 1, height=20, width=20))
+    split = Split(validation=0.5)
+    loose, bound = place.open(Asked(split=split)), place.open(Asked(split=split, no_leak=True))
+    assert (loose.bound, bound.bound) == ((), ((1, 2),))
+    apart = [
+        ({1, 2} & set(found.parts(seed).train)) in ({1}, {2})
+        for found in (loose, bound)
+        for seed in range(12)
+    ]
+    assert any(apart[:12])
+    assert not any(apart[12:])

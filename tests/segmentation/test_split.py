@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from layerlab.errors import UserError
-from layerlab.segmentation.split import Split, has_folders
+from layerlab.segmentation.dataset import Parts
+from layerlab.segmentation.split import Split, has_folders, together
 
 NAMES = [f"image_{number:04d}" for number in range(1, 241)]
 
@@ -104,3 +105,11 @@ def test_folders_say_the_split() -> None:
 def test_splits_that_cannot_be_are_told(make: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
         make()  # type: ignore[operator]
+
+
+def test_what_is_bound_goes_where_its_first_is() -> None:
+    parts = Parts((0, 1, 2), (3, 4), (5,))
+    assert together(parts, [(0, 3, 5), (2, 1)]) == Parts((0, 1, 2, 3, 5), (4,))
+    assert together(parts, []) == parts
+    with pytest.raises(UserError, match="to validate on"):
+        together(parts, [(0, 3, 4)])

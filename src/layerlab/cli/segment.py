@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from layerlab.cli import segment_check
+
 app = typer.Typer(
     help="U-Net segmentation of a folder of images and masks, with the skip connections on trial.",
     no_args_is_help=True,
@@ -13,3 +15,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Commands are added by their own files."""
+
+
+app.command("check", epilog=segment_check.EPILOG)(segment_check.check)

@@ -63,6 +63,13 @@ Skip = Annotated[
     bool, typer.Option("--skip", help="Leave out files with problems (they are told) instead of stopping.")
 ]
 
+NoLeak = Annotated[
+    bool,
+    typer.Option(
+        "--no-leak", help="Keep images that are there twice, or nearly, in one part (reads all images first)."
+    ),
+]
+
 
 def asked(
     class_: list[str] | None,
@@ -74,6 +81,7 @@ def asked(
     validation: float,
     test: float,
     skip: bool,
+    no_leak: bool = False,
 ) -> Asked:
     """How the folder is to be read.
 
@@ -99,7 +107,7 @@ def asked(
         split = Split("stratify", stratify, validation, test)
     elif (validation, test) != (0.2, 0.0):
         split = Split("stratify", "", validation, test)
-    return Asked(mapping, ignore, split, mask_suffix, skip)
+    return Asked(mapping, ignore, split, mask_suffix, skip, no_leak)
 
 
 def opened(images: Path, masks: Path, wish: Asked) -> FolderSet:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from layerlab.errors import UserError
 from layerlab.segmentation import masks
 from layerlab.segmentation.dataset import Parts
+from layerlab.segmentation.duplicates import families, twins
 from layerlab.segmentation.images import fractions, read_image, read_labels
 from layerlab.segmentation.masks import Classes
 from layerlab.segmentation.pairs import Listing, Pair, Problem, match
 from layerlab.segmentation.scan import Look, Progress, look_all, on_all_cores
-from layerlab.segmentation.split import Split, has_folders
+from layerlab.segmentation.split import Split, has_folders, together
 
 KEPT_BYTES = 2 * 2**30
 """How much memory decoded images may take at most, unless said otherwise (2 GiB)."""
@@ -34,6 +35,7 @@ class Asked:
         split: which images train; None takes the folders train/, val/ and test/ if there are such, else chance.
         mask_suffix: what masks have at the end of their names that images have not.
         skip: leave out what has problems instead of refusing the folder.
+        no_leak: keep images that are there twice, to the pixel or nearly, in one part; costs decoding all of them.
     """
 
     classes: Classes | None = None
@@ -41,6 +43,7 @@ class Asked:
     split: Split | None = None
     mask_suffix: str = ""
     skip: bool = False
+    no_leak: bool = False
 
 
 @dataclass(eq=False)
@@ -55,6 +58,7 @@ class FolderSet:
         sizes: ``(n, 2)`` height and width.
         counts: ``(n, classes + 1)`` pixels of every class in every mask, last those ignored.
         split: how `parts` splits.
+        bound: groups of images that are in one part, because they are nearly the same.
         left_out: problems of pairs that were left out, where that was asked for.
     """
 
@@ -65,6 +69,7 @@ class FolderSet:
     sizes: NDArray[np.int64]
     counts: NDArray[np.int64]
     split: Split
+    bound: tuple[tuple[int, ...], ...] = ()
     left_out: tuple[Problem, ...] = ()
     _kept: dict[int, tuple[NDArray[Any], NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
 
@@ -115,7 +120,7 @@ class FolderSet:
         Raises:
             UserError: too few images for a split.
         """
-        return self.split.parts(self.names, seed)
+        return together(self.split.parts(self.names, seed), self.bound)
 
     def keep(
         self,
@@ -201,7 +206,8 @@ def folder(
     """
     asked = asked or Asked()
     listing = match(images, masks, mask_suffix=asked.mask_suffix)
-    return assemble(Path(images), listing, look_all(listing.pairs, progress=progress), asked)
+    looks = look_all(listing.pairs, decode=asked.no_leak, progress=progress)
+    return assemble(Path(images), listing, looks, asked)
 
 
 def assemble(images: Path, listing: Listing, looks: Sequence[Look], asked: Asked) -> FolderSet:
@@ -228,6 +234,7 @@ def assemble(images: Path, listing: Listing, looks: Sequence[Look], asked: Asked
         sizes=np.array([(header.height, header.width) for header in headers], np.int64),
         counts=np.stack([mapping.counts(look.counted) for look in good]),
         split=split,
+        bound=families(twins([look.content for look in good])) if asked.no_leak else (),
         left_out=tuple(problems),
     )
 

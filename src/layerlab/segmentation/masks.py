@@ -81,6 +81,11 @@ class Classes:
         """Those of ``codes`` that are no class and not ignored."""
         return [] if self.rest is not None else [code for code in codes if code not in self._places]
 
+    def name_of(self, code: int) -> str | None:
+        """The class of a code, "ignored", or None where it is neither."""
+        place = self._places.get(code, self.rest)
+        return None if place is None else "ignored" if place == IGNORE else self.names[place]
+
     def counts(self, counted: Mapping[int, int]) -> NDArray[np.int64]:
         """Pixels of every class, and last those of none, from pixels of every code; unknown codes are left out."""
         found = np.zeros(len(self.names) + 1, np.int64)
@@ -268,8 +273,8 @@ def infer(found: Mapping[int, int], *, ignore: Iterable[int] = ()) -> Classes:
     if len(present) > _MOST_INFERRED or (len(present) > 16 and extremes > 0.8 * pixels):
         raise UserError(
             f"expected masks of a few values, got {len(present):,} different ones ({listed(present)}), as lossy or "
-            "soft masks have; save masks without smoothing, or cut them: --class background=0-127 --class "
-            "foreground=128-255"
+            "soft masks and photographs have; save masks without smoothing, or cut them: --class background=0-127 "
+            "--class foreground=128-255"
         )
     if present == [0, 255]:
         return Classes(

@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 from layerlab.errors import UserError
 from layerlab.segmentation.images import SUFFIXES
 
+_LOOKED_AT = 1000  # names of masks, for an ending that they have in common
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -180,12 +182,11 @@ def _hint(without: list[str], masks: set[str]) -> str:
     """The ending that would pair most of what is unpaired."""
     if not without or not masks:
         return ""
-    ends: Counter[str] = Counter()
-    images = set(without)
-    for key in sorted(masks):
-        # Every way to cut the name: long names of 100,000 files stay cheap, as each cut is one look-up.
+    images, ends = set(without), Counter[str]()
+    for key in sorted(masks)[:_LOOKED_AT]:
         ends.update(key[cut:] for cut in range(1, len(key)) if key[:cut] in images)
     if not ends:
         return ""
-    ending, times = ends.most_common(1)[0]
-    return f"; --mask-suffix {ending} would pair {times:,} of them"
+    ending = ends.most_common(1)[0][0]
+    pairs = sum(key.endswith(ending) and key.removesuffix(ending) in images for key in masks)
+    return f"; --mask-suffix {ending} would pair {pairs:,} of them"

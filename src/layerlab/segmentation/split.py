@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -154,6 +154,28 @@ class Split:
                 part += members[order.pop(0)]
             held.append(part)
         return _parts(images, *held)
+
+
+def together(parts: Parts, bound: Sequence[Sequence[int]]) -> Parts:
+    """The split with every group of ``bound`` in one part: that of its first image.
+
+    Raises:
+        UserError: nothing is left to validate on.
+
+    >>> together(Parts((0, 1, 2), (3, 4)), [(1, 3)])
+    Parts(train=(0, 1, 2, 3), validation=(4,), test=())
+    """
+    places = {index: part for part, members in asdict(parts).items() for index in members}
+    for first, *others in bound:
+        places |= dict.fromkeys(others, places[first])
+    found = {
+        part: tuple(sorted(index for index in places if places[index] == part)) for part in asdict(parts)
+    }
+    if parts.validation and not found["validation"]:
+        raise UserError(
+            "expected images to validate on that are not in the training part too, got none; get others"
+        )
+    return Parts(**found)
 
 
 def has_folders(names: Sequence[str]) -> bool:
