@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,39 @@ def test_sparse_features(p: float, width: int, dtype: torch.dtype) -> None:
         for bias in (None, randn(width, seed=2, dtype=dtype)):
             x, weight = sparse(20, 50, seed=5, dtype=dtype), randn(width, 50, seed=1, dtype=dtype)
             compare(x, operator, weight, bias, None, p)
+
+
+@pytest.mark.parametrize("width", [64, 70, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zeros_left_out_change_no_bit(
+    width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = sparse(40, 60, dtype=dtype).to_dense()
+    dense[7], dense[:, 11] = 0.0, 0.0  # a row and a column without entries
+    dense[9] = 1.0  # the longest row
+    x, weight = SparseMatrix.from_dense(dense), randn(width, 60, seed=1, dtype=dtype).requires_grad_()
+    bits = []
+    for least in (0.55, 1.0):
+        monkeypatch.setattr(fused, "_MANY", least)
+        torch.manual_seed(1)
+        out = convolve(x, None, weight, randn(width, seed=2, dtype=dtype), p=0.6, training=True)
+        bits.append([t.numpy().tobytes() for t in gradients(out, [weight])])
+    assert bits[0] == bits[1]
+
+
+def test_zeros_are_left_out_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    run = fused.threads.run
+
+    def watched(function: Any, arguments: Any, parts: Any) -> None:
+        asked.append(function)
+        run(function, arguments, parts)
+
+    monkeypatch.setattr(fused.threads, "run", watched)
+    for width, p, kept in ((64, 0.6, 2), (63, 0.6, 0), (64, 0.5, 0), (64, 0.0, 0)):
+        asked.clear()
+        compare(sparse(20, 50, seed=5), None, randn(width, 50, seed=1), None, None, p)
+        assert sum(function is fused.cpu().spmm_kept for function in asked) == kept
 
 
 @pytest.mark.parametrize("p", [0.0, 0.4])

@@ -67,7 +67,7 @@ def models() -> None:
         graph = Graph.from_edges(range(nodes - 1), range(1, nodes), num_nodes=nodes)
         features = matrix(nodes, 11, 0.5)
         for x in (features, features.to_dense()):
-            for model in (GCN(11, 5, 3), GAT(11, 5, 3, heads=3)):
+            for model in (GCN(11, 5, 3), GAT(11, 5, 3, heads=3), GAT(11, 8, 3, heads=8)):
                 model(x, graph).sum().backward()
 
 

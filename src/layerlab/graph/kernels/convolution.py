@@ -31,6 +31,9 @@ _BLOCK = 1 << 18
 _CHUNK = 1 << 14
 # Columns up to which dense products of small features have a kernel of their own, however many rows there are.
 _NARROW = 16
+# Where leaving out zeros pays: on Cora, 64 columns with 0.6 dropped save a quarter of forward and backward, with 0.5
+# dropped nothing in the backward; at 32 columns it costs.
+_MANY, _WIDE = 0.55, 64
 
 
 @cache
@@ -49,13 +52,19 @@ def _product(
     dense: NDArray[Any],
     bias: NDArray[Any] | None = None,
     order: NDArray[Any] | None = None,
+    dropped: float = 0.0,
 ) -> NDArray[Any]:
-    """``matrix @ dense + bias``; with an order, the matrix has ``values[order]``."""
+    """``matrix @ dense + bias``; with an order, the matrix has ``values[order]``; a share ``dropped`` of them is 0."""
     crow, col = pattern.arrays
-    out = np.empty((len(crow) - 1, dense.shape[1]), dense.dtype)
+    width = dense.shape[1]
+    out = np.empty((len(crow) - 1, width), dense.dtype)
     if out.size:
-        parts = threads.parts_of(crow, len(col) * dense.shape[1] // 8)
-        threads.run(cpu().spmm, (crow, col, values, order, dense, bias, out), parts)
+        parts = threads.parts_of(crow, len(col) * width // 8)
+        arguments = (crow, col, values, order, dense, bias, out)
+        if dropped > _MANY and width >= _WIDE:
+            threads.run(cpu().spmm_kept, (*arguments, pattern.longest), parts)
+        else:
+            threads.run(cpu().spmm, arguments, parts)
     return out
 
 
@@ -76,7 +85,7 @@ class Before:
     """``drop(act(.))`` of flat numbers: which activation, and which random words."""
 
     def __init__(self, activation: int, seed: int, p: float, dtype: torch.dtype) -> None:
-        self.activation = activation
+        self.activation, self.p = activation, p
         self.law = (np.uint64(seed), *keep_law(p, dtype))
         self.identity = activation == NONE and p == 0.0
 
@@ -236,7 +245,7 @@ def forward(
     y: NDArray[Any] | None
     if isinstance(x, SparseMatrix):
         y = values = before.of(x.numbers, 0)
-        z = _product(x.pattern, values, _transposed(weight), own)
+        z = _product(x.pattern, values, _transposed(weight), own, dropped=before.p)
     elif operator is not None and weight.shape[1] < len(weight):
         y = before.of(x, 0)
         gathered = _product(operator.pattern, operator.numbers, y)
@@ -271,7 +280,7 @@ def backward(
     if not isinstance(x, SparseMatrix):
         return *_dense_backward(x, left.y, weight, given, before, needs_x), to_bias
     assert left.y is not None
-    product = _product(x.pattern.transposed()[0], left.y, given, order=x.pattern.order)
+    product = _product(x.pattern.transposed()[0], left.y, given, order=x.pattern.order, dropped=before.p)
     return None, _transposed(product), to_bias
 
 

@@ -95,58 +95,93 @@ def _pair(
     store(out, row * stride + second, right)
 
 
+@inline
+def _row(
+    col: Any, values: Any, order: Any, x: Any, bias: Any, out: Any, a: Any, b: Any, width: Any, row: Any
+) -> None:
+    """One row of a product, from the entries ``a ... b - 1``; up to 64 columns take one pass over them.
+
+    Blocks that end with the row may overlap the one before: the same numbers, written twice.
+    """
+    w32, w16, w8 = width - U(32), width - U(16), width - U(8)  # only used where they are not negative
+    f = U(0)
+    while f + U(64) <= width:
+        _pair(zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, f + U(32), row)
+        f += U(64)
+    rest = width - f
+    if rest == U(0):
+        return
+    if rest > U(40):
+        _pair(zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, w32, row)
+    elif rest > U(32):
+        _pair(zeros(x, 32), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+    elif rest == U(32):
+        _block(zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest > U(24):
+        _pair(zeros(x, 16), zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, w16, row)
+    elif rest > U(16):
+        _pair(zeros(x, 16), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+    elif rest == U(16):
+        _block(zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest > U(8):
+        _pair(zeros(x, 8), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
+    elif width >= U(8):
+        _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, w8, row)
+    elif rest == U(7):
+        _block(zeros(x, 7), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest == U(6):
+        _block(zeros(x, 6), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest == U(5):
+        _block(zeros(x, 5), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest == U(4):
+        _block(zeros(x, 4), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest == U(3):
+        _block(zeros(x, 3), col, values, order, x, bias, out, a, b, width, f, row)
+    elif rest == U(2):
+        _block(zeros(x, 2), col, values, order, x, bias, out, a, b, width, f, row)
+    else:
+        _block(zeros(x, 1), col, values, order, x, bias, out, a, b, width, f, row)
+
+
 @kernel
 def spmm(
     crow: Any, col: Any, values: Any, order: Any, x: Any, bias: Any, out: Any, first: int, last: int
 ) -> None:
     """``out[i] = bias + sum over entries e of row i of values[e] x[col[e]]``; bias may be None.
 
-    With an ``order``, the value of entry e is ``values[order[e]]``. Up to 64 columns take one pass over a row. Blocks
-    that end with the row may overlap the one before: the same numbers, written twice.
+    With an ``order``, the value of entry e is ``values[order[e]]``.
     """
     width = U(x.shape[1])
-    w32, w16, w8 = width - U(32), width - U(16), width - U(8)  # only used where they are not negative
     for row in range(U(first), U(last)):
-        a, b = U(crow[row]), U(crow[row + U(1)])
-        f = U(0)
-        while f + U(64) <= width:
-            _pair(
-                zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, f + U(32), row
-            )
-            f += U(64)
-        rest = width - f
-        if rest == U(0):
-            continue
-        if rest > U(40):
-            _pair(zeros(x, 32), zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, w32, row)
-        elif rest > U(32):
-            _pair(zeros(x, 32), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
-        elif rest == U(32):
-            _block(zeros(x, 32), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest > U(24):
-            _pair(zeros(x, 16), zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, w16, row)
-        elif rest > U(16):
-            _pair(zeros(x, 16), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
-        elif rest == U(16):
-            _block(zeros(x, 16), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest > U(8):
-            _pair(zeros(x, 8), zeros(x, 8), col, values, order, x, bias, out, a, b, width, f, w8, row)
-        elif width >= U(8):
-            _block(zeros(x, 8), col, values, order, x, bias, out, a, b, width, w8, row)
-        elif rest == U(7):
-            _block(zeros(x, 7), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest == U(6):
-            _block(zeros(x, 6), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest == U(5):
-            _block(zeros(x, 5), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest == U(4):
-            _block(zeros(x, 4), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest == U(3):
-            _block(zeros(x, 3), col, values, order, x, bias, out, a, b, width, f, row)
-        elif rest == U(2):
-            _block(zeros(x, 2), col, values, order, x, bias, out, a, b, width, f, row)
-        else:
-            _block(zeros(x, 1), col, values, order, x, bias, out, a, b, width, f, row)
+        _row(col, values, order, x, bias, out, U(crow[row]), U(crow[row + U(1)]), width, row)
+
+
+@kernel
+def spmm_kept(
+    crow: Any,
+    col: Any,
+    values: Any,
+    order: Any,
+    x: Any,
+    bias: Any,
+    out: Any,
+    longest: int,
+    first: int,
+    last: int,
+) -> None:
+    """`spmm` where many values are 0: those of a row that are not are put side by side first.
+
+    Without a branch, which would be taken at random. ``longest`` is the number of entries of the longest row.
+    """
+    width = U(x.shape[1])
+    columns, numbers = np.empty(longest, col.dtype), np.empty(longest, values.dtype)
+    for row in range(U(first), U(last)):
+        count = U(0)
+        for entry in range(U(crow[row]), U(crow[row + U(1)])):
+            value = values[entry if order is None else U(order[entry])]
+            columns[count], numbers[count] = col[entry], value
+            count += U(value != 0)
+        _row(columns, numbers, None, x, bias, out, U(0), count, width, row)
 
 
 @kernel
