@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from layerlab.errors import UserError
+from layerlab.estimators.draws import drawn, exponential
 from layerlab.estimators.estimation import estimate
 from layerlab.estimators.families import Bernoulli, Categorical, Family
-from layerlab.estimators.relaxation import latent, latent_of, to_parameters
+from layerlab.estimators.relaxation import free, latent, latent_of, to_parameters
 from layerlab.estimators.relaxed import GumbelSoftmax, Rebar, Relax, Surrogate
 from layerlab.estimators.score import Reinforce
 
@@ -295,3 +297,37 @@ def picky(x: Tensor) -> Tensor:
 def test_what_relaxations_cannot_do_is_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_clocks_say_what_logarithms_say(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[0.3, -2.0, 1.0], [0.0, 20.0, -20.0]], dtype=dtype)
+    family, seeded = Categorical(logits), generator()
+    hard = family.sample(50, seeded)
+    noise = drawn(exponential, (50, 2, 3), seeded, logits)
+    found = latent_of(family, hard, noise)
+    hot, clocks = family.hot(hard) > 0.5, noise.log()
+    first = torch.where(hot, clocks, 0).sum(-1, keepdim=True)
+    z = -torch.where(hot, first, torch.logaddexp(clocks - family.log_probabilities, first))
+    remaining = torch.where(hot, 1.0, torch.sigmoid(first - clocks + family.log_probabilities))
+    torch.testing.assert_close(found.z, z, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-6)
+    torch.testing.assert_close(
+        found.remaining, remaining, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=0
+    )
+    assert (found.z.argmax(-1) == hard).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_category_that_never_comes_stays_finite(dtype: torch.dtype) -> None:
+    family = Categorical(torch.tensor([[0.0, -2000.0]], dtype=dtype))
+    behind = latent(family, 100, generator())
+    assert behind.z.isfinite().all() and behind.remaining.isfinite().all()
+    assert free(family, 100, generator()).isfinite().all()
+
+
+def test_z_alone_has_the_law_of_z_with_its_sample() -> None:
+    for family in (Bernoulli([0.7]), Categorical([[0.7, -0.4, 0.0]])):
+        alone = free(family, 4000, generator()).flatten(1).numpy()
+        behind = latent(family, 4000, generator(1)).z.flatten(1).numpy()
+        for one, other in zip(alone.T, behind.T, strict=True):
+            assert stats.ks_2samp(one, other).pvalue > 1e-3

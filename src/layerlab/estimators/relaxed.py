@@ -29,6 +29,7 @@ from layerlab.estimators.families import Family
 from layerlab.estimators.relaxation import (
     Discrete,
     Latent,
+    free,
     latent,
     squashed,
     to_latent,
@@ -72,7 +73,7 @@ class GumbelSoftmax(Estimator):
     def _terms(self, f: Function, family: Family, samples: int, generator: torch.Generator) -> Terms:
         assert isinstance(family, Discrete)
         temperature = _temperature(self.temperature)
-        y = squashed(family, latent(family, samples, generator).z, temperature)
+        y = squashed(family, free(family, samples, generator), temperature)
         values, slopes = differentiated(f, y, tuple(family.batch_shape))
         terms = to_parameters(family, to_latent(family, y, slopes, temperature))
         return Terms(terms, values, y, independent=True)
@@ -134,8 +135,8 @@ class Rebar(Estimator):
             return Terms(plain - self.eta * control, values, behind.hard, independent=True)
         own = tuple(range(values.ndim, plain.ndim))
         wide = control.to(torch.float64)
-        below = of_others(wide.square().sum(own))
-        eta = torch.where(below > 0, of_others((plain * wide).sum(own)) / below, 0.0)
+        above, below = of_others(torch.stack([(plain * wide).sum(own), wide.square().sum(own)], 1)).unbind(1)
+        eta = torch.where(below > 0, above / below, 0.0)
         return Terms(plain - family.spread(eta) * control, values, behind.hard, independent=False)
 
 

@@ -24,7 +24,7 @@ def test_what_was_appended_comes_back_in_the_order_of_its_numbers(tmp_path: Path
         path,
         Entry(2, '"01"', 0.1 + 0.2, 1.0),
         Entry(1, '"01"', 7.0, 1.0),
-        Entry(3, "[1, 2]", None, 2.0, 'a "b"'),
+        Entry(3, "[1,2]", None, 2.0, 'a "b"'),
     )
     with EvaluationLog(path, HEADER) as log:
         assert log.lines == 3
@@ -32,7 +32,7 @@ def test_what_was_appended_comes_back_in_the_order_of_its_numbers(tmp_path: Path
         first, second, third = log.take('"01"'), log.take('"01"'), log.take('"01"')
         assert first is not None and second is not None and third is None
         assert (first.value, second.value) == (7.0, 0.1 + 0.2)
-        assert log.take("[1, 2]") == Entry(3, "[1, 2]", None, 2.0, 'a "b"')
+        assert log.take("[1,2]") == Entry(3, "[1,2]", None, 2.0, 'a "b"')
 
 
 def test_appending_goes_on_where_it_ended(tmp_path: Path) -> None:
@@ -66,7 +66,13 @@ def test_a_log_that_was_killed_in_its_first_line_begins_anew(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense", "[1]", '{"n": 1, "sample": "01", "value": null, "seconds": 1}', '{"n": 1, "value": 2}'],
+    [
+        "nonsense",
+        '{"n": 1, "sample": [36893488147419103232], "value": 1.0, "seconds": 1}',
+        "[1]",
+        '{"n": 1, "sample": "01", "value": null, "seconds": 1}',
+        '{"n": 1, "value": 2}',
+    ],
 )
 def test_a_damaged_line_in_the_middle_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "log.jsonl"

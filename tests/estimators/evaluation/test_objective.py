@@ -94,8 +94,8 @@ def test_a_check_never_exceeds_the_budget() -> None:
     ("kind", "sample", "written"),
     [
         ("bits", torch.tensor([[0.0, 1.0]], dtype=torch.float64), '"01"'),
-        ("categories", torch.tensor([[3, 0]]), "[3, 0]"),
-        ("gaussian", torch.tensor([[0.1, -2e-30]], dtype=torch.float64), "[0.1, -2e-30]"),
+        ("categories", torch.tensor([[3, 0]]), "[3,0]"),
+        ("gaussian", torch.tensor([[0.1, -2e-30]], dtype=torch.float64), "[0.1,-2e-30]"),
     ],
 )
 def test_a_sample_is_written_and_read_back_the_same(kind: Any, sample: Tensor, written: str) -> None:

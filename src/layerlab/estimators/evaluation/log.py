@@ -17,10 +17,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
 from layerlab.errors import UserError
 
 FORMAT = "layerlab-evaluations"
 FORMAT_VERSION = 1
+
+
+def rows_as_text(samples: NDArray[Any]) -> list[str]:
+    """Each row of ``(n, d)`` numbers as JSON text, in as many digits as tell it from its neighbours.
+
+    >>> rows_as_text(np.array([[0.1, 2.0], [1e-7, -0.0]]))
+    ['[0.1,2.0]', '[1e-7,-0.0]']
+    """
+    if not samples.size:
+        return ["[]"] * len(samples)
+    # Of Python's own way of writing numbers, 1,280 of them take half a millisecond: more than all else of a batch.
+    text = orjson.dumps(np.ascontiguousarray(samples), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return [f"[{row}]" for row in text[2:-2].split("],[")]
 
 
 class Entry(NamedTuple):
@@ -209,10 +226,17 @@ class EvaluationLog:
             or (value is None) != bool(failed)
             or not (value is None or (isinstance(value, int | float) and math.isfinite(value)))
         ):
-            raise UserError(
-                "this line of the log is no evaluation; remove it to go on", file=self.path, line=number
-            )
-        return Entry(n, json.dumps(sample), None if value is None else float(value), float(seconds), failed)
+            raise self._no_evaluation(number)
+        try:
+            key = orjson.dumps(sample).decode()
+        except orjson.JSONEncodeError:  # integers beyond 64 bits, lists in hundreds of lists
+            raise self._no_evaluation(number) from None
+        return Entry(n, key, None if value is None else float(value), float(seconds), failed)
+
+    def _no_evaluation(self, number: int) -> UserError:
+        return UserError(
+            "this line of the log is no evaluation; remove it to go on", file=self.path, line=number
+        )
 
 
 def _decoded(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from layerlab.errors import UserError
-from layerlab.estimators.evaluation.log import Entry, EvaluationLog
+from layerlab.estimators.evaluation.log import Entry, EvaluationLog, rows_as_text
 from layerlab.estimators.evaluation.memory import Memory, same
 from layerlab.estimators.evaluation.pool import Part, Workers
 from layerlab.estimators.evaluation.worker import Function
@@ -123,7 +123,7 @@ class Objective:
             width = samples.shape[-1]
             text = (samples.numpy() + 48).astype("uint8").tobytes().decode("ascii")
             return [f'"{text[start : start + width]}"' for start in range(0, len(text), width)]
-        return [str(row) for row in samples.tolist()]
+        return rows_as_text(samples.numpy())
 
     def __call__(self, samples: Tensor) -> Tensor:
         """The values of f.
