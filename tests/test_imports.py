@@ -130,10 +130,10 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
-    ("digits", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles", "unet"),
-    ("class_files", "interop", "scan", "settings"),
-    ("augment", "duplicates", "samples"),
-    ("folder_set", "task"),
+    ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
+    ("class_files", "scan", "settings", "unet"),
+    ("augment", "fast", "duplicates", "samples"),
+    ("folder_set", "interop", "task"),
     ("findings", "runs"),
     ("check",),
     ("check_page", "theorems"),

@@ -19,6 +19,10 @@ _HOMES: dict[str, str] = {
     "Split": "split",
     "UNet": "unet",
     "folder": "folder_set",
+    "from_monai": "interop",
+    "keeping_memory": "fast",
+    "prepared": "fast",
+    "to_monai": "interop",
 }
 
 __all__ = [
@@ -32,6 +36,10 @@ __all__ = [
     "Split",
     "UNet",
     "folder",
+    "from_monai",
+    "keeping_memory",
+    "prepared",
+    "to_monai",
 ]
 
 

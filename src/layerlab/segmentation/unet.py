@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from layerlab.errors import UserError
+from layerlab.lab.kernels.registration import direct
+from layerlab.segmentation.kernels.convolution import Convolution
 
 SKIPS = ("concatenate", "add", "gate", "zero", "off")
 NORMS = ("batch", "instance", "group", "none")
@@ -122,7 +124,9 @@ class UNet(nn.Module):
                 at the deepest level, of which no variance can be taken.
         """
         self._check_images(images)
-        x, kept = images, []
+        # Convolutions, norms and maxima keep the layout that they are given; this one is faster (docs/decisions/0012).
+        x = images.contiguous(memory_format=torch.channels_last) if direct(images) else images
+        kept: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             if level:
                 kept.append(x)
@@ -166,9 +170,9 @@ class Block(nn.Module):
         super().__init__()
         # A bias before a norm that subtracts the mean of every channel would do nothing.
         bias = norm in ("group", "none")
-        self.conv_0 = nn.Conv2d(inputs, width, 3, padding=1, bias=bias)
+        self.conv_0 = Convolution(inputs, width, bias=bias)
         self.norm_0 = _norm(norm, width)
-        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv_1 = Convolution(width, width, bias=bias)
         self.norm_1 = _norm(norm, width)
         self.act = nn.LeakyReLU(slope) if slope else nn.ReLU()
         self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
