@@ -150,6 +150,7 @@ def test_processes_give_the_same_figures_and_a_hanging_one_is_ended(cli: Cli) ->
     assert here["estimators"] == there["estimators"]
     hung = inspect(cli, f"{GIVEN}:hanging", "--bits", 4, "--timeout", 0.5)
     assert hung.status == 2 and "took longer than 1 s (--timeout, of 0.5 s for each of 2 samples)" in hung.err
+    assert "one of 2 samples, the first of them [0, 0" in hung.err
     refused = inspect(cli, f"{GIVEN}:onemax", "--bits", 4, "--timeout", 0)
     assert refused.status == 2 and "time limit above 0 s" in refused.err
 

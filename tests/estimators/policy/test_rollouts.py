@@ -130,6 +130,8 @@ def test_unknown_ids_are_answered_with_near_ones() -> None:
         Source("Cartpole-v1").open(1)
     with pytest.raises(UserError, match=r"did you mean .*Acrobot-v1"):
         Source("acrobat-v1").facts()
+    with pytest.raises(UserError, match="expected the name of an environment, got none"):
+        Source(" ")
     with pytest.raises(UserError, match="unknown vectorisation 'threads'"):
         Source("CartPole-v1", mode="threads")
     with pytest.raises(UserError, match="expected copies of at least 1, got 0"):

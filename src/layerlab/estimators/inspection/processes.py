@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from layerlab.errors import UserError
 from layerlab.estimators.evaluation.pool import Workers
 from layerlab.estimators.values import Function
+
+_SHOWN = 20  # numbers of a sample in a message
 
 
 @contextlib.contextmanager
@@ -31,7 +34,13 @@ def in_processes(subject: str, single: bool, workers: int, timeout: float | None
         values = torch.empty(len(samples), dtype=torch.float64)
         for part in pool.run(samples.detach(), pool.parts(range(len(samples))), stop=True):
             if part.failure is not None:
-                raise part.failure
+                first = samples[part.rows[0]].flatten()
+                shown = ", ".join(f"{number:g}" for number in first[:_SHOWN].tolist())
+                rest = ", ..." if len(first) > _SHOWN else ""
+                which = (
+                    "sample" if len(part.rows) == 1 else f"one of {len(part.rows)} samples, the first of them"
+                )
+                raise UserError(f"{part.failure}; {which} [{shown}{rest}]")
             values[list(part.rows)] = torch.tensor(part.values, dtype=torch.float64)
         return values
 

@@ -55,6 +55,8 @@ class Source:
     copies: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise UserError("expected the name of an environment, got none; an example: CartPole-v1")
         if self.mode not in MODES:
             raise UserError(f"unknown vectorisation {self.mode!r}; expected one of {', '.join(MODES)}")
         for name in ("max_episode_steps", "copies"):
