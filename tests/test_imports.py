@@ -132,10 +132,10 @@ SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images"),
     ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
     ("class_files", "scan", "settings", "unet"),
-    ("augment", "fast", "duplicates", "samples"),
+    ("augment", "duplicates", "fast", "samples"),
     ("folder_set", "interop", "task"),
     ("findings", "runs"),
-    ("check",),
+    ("check", "inspection"),
     ("check_page", "theorems"),
 )
 ORDERS = {

@@ -45,7 +45,8 @@ class Shapes:
         radius = 0.25 * min(self.height, self.width)
         inside = np.hypot(*away) < radius if index % 2 == 0 else away.max(0) < radius
         mask = np.where(inside, 1 + index % 2, 0).astype(np.uint8)
-        mask[-1, -1] = IGNORE
+        if mask.size > 1:
+            mask[-1, -1] = IGNORE
         image = np.where(inside, 0.9, 0.2) + rng.normal(0, 0.05, inside.shape)
         pixels = np.repeat(image.clip(0, 1).astype(np.float32)[..., None], self.channels, axis=2)
         return pixels, mask

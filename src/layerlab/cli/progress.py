@@ -48,7 +48,7 @@ def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], 
         def report(epoch: int, total: int, metrics: dict[str, float]) -> None:
             shown = "  ".join(
                 f"{name.replace('_', ' ')} {metrics[name]:.3f}"
-                for name in ("loss", "validation_accuracy")
+                for name in ("loss", "validation_accuracy", "validation_iou")
                 if name in metrics
             )
             progress.update(task, completed=epoch, total=total, metrics=shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from layerlab.cli import segment_check
+from layerlab.cli import segment_check, segment_train
 
 app = typer.Typer(
     help="U-Net segmentation of a folder of images and masks, with the skip connections on trial.",
@@ -18,3 +18,4 @@ def _group() -> None:
 
 
 app.command("check", epilog=segment_check.EPILOG)(segment_check.check)
+app.command("train", epilog=segment_train.EPILOG)(segment_train.train)

@@ -31,7 +31,7 @@ RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "curves", "measures"
 WORST = 12
 """Images whose predictions are kept for the page, those of the lowest IoU."""
 
-_LARGEST = 512
+_LARGEST = 256
 _MEND = "train again, into another folder"
 
 

@@ -167,7 +167,8 @@ class SegmentationTask:
         """After an epoch: what decides which one is kept, and how much gradient reaches the first layer.
 
         Returns:
-            ``validation_loss``, the mean over images of what is trained on; ``validation_iou``, pooled over the
+            ``validation_loss``, what is trained on, the mean over batches of validation images by their number of
+            images; ``validation_iou``, pooled over the
             images, the mean over the classes that occur; ``stem_gradient``, the mean over the epoch's steps of the
             Euclidean norm of the first convolution's gradient.
         """
