@@ -39,6 +39,7 @@ def train(
     validation: options.Validation = 0.2,
     test: options.Test = 0.0,
     skip: options.Skip = False,
+    no_leak: options.NoLeak = False,
     size: Annotated[
         int | None,
         typer.Option(min=1, help="Pixels a side of the squares to train on. Default: 128; digits: 64."),

@@ -168,9 +168,9 @@ class SegmentationTask:
 
         Returns:
             ``validation_loss``, what is trained on, the mean over batches of validation images by their number of
-            images; ``validation_iou``, pooled over the
-            images, the mean over the classes that occur; ``stem_gradient``, the mean over the epoch's steps of the
-            Euclidean norm of the first convolution's gradient.
+            images; ``validation_iou``, pooled over the images, the mean over the classes that occur;
+            ``stem_gradient``, the mean over the epoch's steps of the Euclidean norm of the first convolution's
+            gradient.
         """
         classes = len(self.data.classes)
         matrix, losses = np.zeros((classes, classes), np.int64), []
