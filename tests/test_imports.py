@@ -136,7 +136,7 @@ SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("folder_set", "interop", "task"),
     ("findings", "runs"),
     ("check", "inspection"),
-    ("check_page", "theorems"),
+    ("check_page", "prediction", "theorems"),
 )
 ORDERS = {
     room: {module: rank for rank, modules in enumerate(ranks) for module in modules}
