@@ -129,11 +129,11 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("theorems",),
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("dataset", "images"),
+    ("dataset", "images", "known"),
     ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
     ("class_files", "scan", "settings", "unet"),
-    ("augment", "duplicates", "fast", "samples"),
-    ("folder_set", "interop", "task"),
+    ("augment", "conversion", "duplicates", "fast", "samples"),
+    ("download", "folder_set", "interop", "task"),
     ("findings", "runs"),
     ("check", "inspection"),
     ("check_page", "prediction", "theorems"),

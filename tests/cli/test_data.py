@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from layerlab.segmentation.known import KNOWN
 
 ROOT = Path(__file__).parents[2]
 PLANETOID = Path(os.environ.get("LAYERLAB_TEST_PLANETOID", ROOT.parent / "shared" / "data" / "planetoid"))
@@ -21,16 +24,19 @@ def test_the_list_shows_what_is_here_and_how_to_get_the_rest(cli: Callable[..., 
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.out.splitlines() if "│" in line
     ]
-    assert rows == [
+    assert [row[:2] for row in rows[3:]] == [
+        [name, "not fetched"] for name in ("pets", "flowers17", "flowers102")
+    ]
+    assert rows[:3] == [
         ["cora", "package", "2,708", "5,278", "1,433", "7", "140/500/1000"],
         ["citeseer", "not fetched", "3,327", "4,552", "3,703", "6", "120/500/1000"],
         ["pubmed", "not fetched", "19,717", "44,324", "500", "3", "60/500/1000"],
     ]
-    assert "layerlab data get citeseer|pubmed" in shown.err
+    assert "layerlab data get citeseer|pubmed|pets|flowers17|flowers102" in shown.err
     cache.mkdir()
     (cache / "citeseer.npz").write_bytes(b"")
     shown = cli("data", "list")
-    assert "layerlab data get pubmed\n" in shown.err
+    assert "layerlab data get pubmed|pets" in shown.err
     assert "fetched" in shown.out
 
 
@@ -38,7 +44,8 @@ def test_the_list_as_json(cli: Callable[..., Any], cache: Path) -> None:
     shown = cli("data", "list", "--json")
     sets = {entry["name"]: entry for entry in json.loads(shown.out)}
     assert shown.err == ""
-    assert list(sets) == ["cora", "citeseer", "pubmed"]
+    assert list(sets) == ["cora", "citeseer", "pubmed", "pets", "flowers17", "flowers102"]
+    assert sets["pets"]["path"] == str(cache / "pets")
     assert sets["cora"]["available"] is True
     assert Path(sets["cora"]["path"]).is_file()
     assert sets["pubmed"]["available"] is False
@@ -52,6 +59,27 @@ def test_the_list_as_json(cli: Callable[..., Any], cache: Path) -> None:
         "train": 60,
         "test": 1000,
     }
+
+
+def test_images_from_a_folder_of_archives(
+    cli: Callable[..., Any], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "segmentation"))
+    from archives import pets
+
+    pets(tmp_path)
+    known = KNOWN["pets"]
+    unsummed = replace(known, images=replace(known.images, sha256=""), masks=replace(known.masks, sha256=""))
+    monkeypatch.setitem(KNOWN, "pets", unsummed)
+    got = cli("data", "get", "pets", "--source", str(tmp_path))
+    assert got.out == f"pets: 2 images with masks stored in {cache / 'pets'}\n"
+    assert "1 images have no mask" in got.err
+    assert "left out: beagle_3: is 32 x 30 and its mask 32 x 24" in got.err
+    assert "terms: CC BY-SA 4.0" in got.err
+    arguments = got.err.partition("next: layerlab ")[2].split()
+    assert cli(*arguments).status == 0
+    again = cli("data", "get", "pets", "--json")
+    assert json.loads(again.out)["fetched"] is False
 
 
 def test_cora_is_there_already(cli: Callable[..., Any]) -> None:
@@ -87,7 +115,10 @@ def test_citeseer_from_files_at_hand(cli: Callable[..., Any], cache: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["corra"], "error: expected one of cora, citeseer, pubmed; got 'corra'\n"),
+        (
+            ["corra"],
+            "error: expected one of cora, citeseer, pubmed, pets, flowers17, flowers102; got 'corra'\n",
+        ),
         (["citeseer", "--from", "nowhere"], "error: nowhere/ind.citeseer.y: cannot read it (No such file"),
     ],
 )

@@ -16,9 +16,10 @@ from small_dataset import small
 from layerlab.errors import UserError
 from layerlab.graph import archive
 from layerlab.graph.datasets import load
-from layerlab.graph.known import KNOWN, cache_folder, find
+from layerlab.graph.known import KNOWN, find
 from layerlab.graph.node_data import Split
 from layerlab.graph.sparse import SparseMatrix
+from layerlab.lab.cache import cache_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from layerlab.errors import UserError
-
-CACHE_VARIABLE = "LAYERLAB_DATA"
-
-
-def cache_folder() -> Path:
-    """The folder of fetched data sets: ``$LAYERLAB_DATA``, else the user's cache folder on this system."""
-    pointed = os.environ.get(CACHE_VARIABLE)
-    if pointed:
-        return Path(pointed).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("layerlab")
+from layerlab.lab.cache import cache_folder
 
 
 @dataclass(frozen=True)
