@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from PIL import Image
 from places import Place, mask, picture
 
 from layerlab.errors import UserError
-from layerlab.segmentation import folder_set as module
 from layerlab.segmentation import scan
 from layerlab.segmentation.folder_set import Asked
 from layerlab.segmentation.masks import Classes
+from layerlab.segmentation.samples import load_samples
+from layerlab.segmentation.settings import Settings
 from layerlab.segmentation.split import Split
 
 
@@ -194,37 +194,19 @@ def test_a_file_that_is_damaged_later_is_told(place: Place) -> None:
         found.read(0)
 
 
-def test_what_is_kept_is_decoded_once_and_takes_no_more_than_told(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
+def test_all_that_is_damaged_later_is_told_when_samples_are_loaded(place: Place) -> None:
+    for name in "abcd":
         place.put(name, picture(), mask(0, 1))
     found = place.open()
-    plain = [found.read(index) for index in range(3)]
-    # An image of 4 x 6 in RGB takes 72 bytes, its mask 24.
-    assert found.keep([2, 0, 1], most=2 * 96 + 95) == 2
-    decoded = []
-    monkeypatch.setattr(module, "read_image", lambda path: decoded.append(path) or scan.read_image(path))
-    for index, (image, labels) in enumerate(plain):
-        again = found.read(index)
-        np.testing.assert_array_equal(again[0], image)
-        np.testing.assert_array_equal(again[1], labels)
-        again[1][:] = 77
-    assert [path.name for path in decoded] == ["b.png"]
-    np.testing.assert_array_equal(found.read(0)[1], plain[0][1])
-    assert found.keep() == 3
-    assert len(pickle.loads(pickle.dumps(found))._kept) == 0
-
-
-def test_all_that_is_damaged_is_told_when_it_is_kept(place: Place) -> None:
-    for name in "abc":
-        place.put(name, picture(), mask(0, 1))
-    found = place.open()
+    settings = Settings(size=4, widths=(4, 8))
+    assert [sample.name for sample in load_samples(found, [2, 0, 1], settings)] == ["c", "a", "b"]
     for name in "ac":
         path = place.images / f"{name}.png"
         path.write_bytes(path.read_bytes()[:60])
+    told: list[int] = []
     with pytest.raises(UserError, match=r"2 problems: .*a.png.*c.png"):
-        found.keep()
+        load_samples(found, range(4), settings, lambda: told.append(1))
+    assert len(told) == 4
 
 
 def test_progress_ends_at_all_and_order_is_kept(place: Place) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,9 @@ from layerlab.segmentation.dataset import Parts
 from layerlab.segmentation.duplicates import families, twins
 from layerlab.segmentation.images import fractions, read_image, read_labels
 from layerlab.segmentation.masks import Classes
-from layerlab.segmentation.pairs import Listing, Pair, Problem, match
-from layerlab.segmentation.scan import Look, Progress, look_all, on_all_cores
+from layerlab.segmentation.pairs import Listing, Pair, Problem, match, refuse
+from layerlab.segmentation.scan import Look, Progress, look_all
 from layerlab.segmentation.split import Split, has_folders, together
-
-KEPT_BYTES = 2 * 2**30
-"""How much memory decoded images may take at most, unless said otherwise (2 GiB)."""
-_MOST_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,6 @@ class FolderSet:
     split: Split
     bound: tuple[tuple[int, ...], ...] = ()
     left_out: tuple[Problem, ...] = ()
-    _kept: dict[int, tuple[NDArray[Any], NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,10 +78,6 @@ class FolderSet:
         """Path of every image within its folder, without suffix."""
         return tuple(pair.name for pair in self.pairs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # What is kept stays in this process: another one decodes what it needs.
-        return {**self.__dict__, "_kept": {}}
-
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -96,8 +87,8 @@ class FolderSet:
         Raises:
             UserError: a file that changed for the worse since it was looked at.
         """
-        pixels, mask = self._kept[index] if index in self._kept else self.decode(index)
-        return fractions(pixels), mask.copy()
+        pixels, mask = self.decode(index)
+        return fractions(pixels), mask
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """As `read`, with the image's own 8 or 16 bits."""
@@ -121,56 +112,6 @@ class FolderSet:
             UserError: too few images for a split.
         """
         return together(self.split.parts(self.names, seed), self.bound)
-
-    def keep(
-        self,
-        indices: Sequence[int] | None = None,
-        *,
-        most: int = KEPT_BYTES,
-        progress: Progress | None = None,
-    ) -> int:
-        """Decode images once and keep them in memory, so that an epoch need not decode them again.
-
-        Args:
-            indices: which, the most wanted first; all by default.
-            most: bytes; what does not fit is decoded whenever it is read.
-            progress: called with how many are done, of how many.
-
-        Returns:
-            How many of ``indices`` are kept.
-
-        Raises:
-            UserError: damaged files, all at once.
-        """
-        wanted = [
-            index for index in (range(len(self)) if indices is None else indices) if index not in self._kept
-        ]
-        asked = len(self) if indices is None else len(indices)
-        taken = sum(pixels.nbytes + mask.nbytes for pixels, mask in self._kept.values())
-        problems: list[Problem] = []
-
-        def decoded(index: int) -> tuple[int, tuple[NDArray[Any], NDArray[np.uint8]] | Problem]:
-            try:
-                return index, self.decode(index)
-            except UserError as error:
-                return index, Problem(
-                    "unreadable", error.file or "", str(error).removeprefix(f"{error.file}: ")
-                )
-
-        results = on_all_cores(decoded, wanted, progress=progress)
-        for index, found in results:
-            if isinstance(found, Problem):
-                problems.append(found)
-                continue
-            size = found[0].nbytes + found[1].nbytes
-            if taken + size > most:
-                results.close()
-                break
-            taken += size
-            self._kept[index] = found
-        if problems:
-            refuse(problems)
-        return asked - len([index for index in wanted if index not in self._kept])
 
 
 def folder(
@@ -281,16 +222,3 @@ _JPEG = (
     "is a JPEG, which smears the values of a mask; save masks as PNG, or say which ranges are which class: --class "
     "background=0-127 --class foreground=128-255"
 )
-
-
-def refuse(problems: Sequence[Problem]) -> NoReturn:
-    """All problems in one line, or as many as a person reads."""
-    told = "; ".join(f"({place}) {problem}" for place, problem in enumerate(problems[:_MOST_TOLD], 1))
-    if len(problems) == 1:
-        raise UserError(f"{problems[0]}")
-    beyond = len(problems) - _MOST_TOLD
-    more = f"; and {beyond:,} more" if beyond > 0 else ""
-    raise UserError(
-        f"expected files that can be used, got {len(problems):,} problems: {told}{more}; `layerlab segment check` "
-        "lists them all, --skip leaves such files out"
-    )

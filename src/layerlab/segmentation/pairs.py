@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import NoReturn
 
 from layerlab.errors import UserError
 from layerlab.segmentation.images import SUFFIXES
 
+_MOST_TOLD = 10
 _LOOKED_AT = 1000  # names of masks, for an ending that they have in common
 
 
@@ -190,3 +193,16 @@ def _hint(without: list[str], masks: set[str]) -> str:
     ending = ends.most_common(1)[0][0]
     pairs = sum(key.endswith(ending) and key.removesuffix(ending) in images for key in masks)
     return f"; --mask-suffix {ending} would pair {pairs:,} of them"
+
+
+def refuse(problems: Sequence[Problem]) -> NoReturn:
+    """All problems in one line, or as many as a person reads."""
+    told = "; ".join(f"({place}) {problem}" for place, problem in enumerate(problems[:_MOST_TOLD], 1))
+    if len(problems) == 1:
+        raise UserError(f"{problems[0]}")
+    beyond = len(problems) - _MOST_TOLD
+    more = f"; and {beyond:,} more" if beyond > 0 else ""
+    raise UserError(
+        f"expected files that can be used, got {len(problems):,} problems: {told}{more}; `layerlab segment check` "
+        "lists them all, --skip leaves such files out"
+    )

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from layerlab.errors import UserError
 from layerlab.segmentation.dataset import IGNORE, ImageSet
+from layerlab.segmentation.pairs import Problem, refuse
+from layerlab.segmentation.scan import on_all_cores
 from layerlab.segmentation.settings import Settings
 
 
@@ -62,12 +64,32 @@ def load_samples(
     settings: Settings,
     on_sample: Callable[[], None] | None = None,
 ) -> list[Sample]:
-    """Several images of a set; ``on_sample`` is called after each. In memory: 2 bytes a channel and 1 a pixel."""
-    samples = []
-    for index in indices:
-        samples.append(load_sample(data, index, settings))
+    """Several images of a set, read on all cores; ``on_sample`` is called after each.
+
+    In memory: 2 bytes a channel and 1 a pixel.
+
+    Raises:
+        UserError: images that cannot be read, all of them at once.
+    """
+
+    def load(index: int) -> Sample | Problem:
+        try:
+            return load_sample(data, index, settings)
+        except UserError as error:
+            return Problem(
+                "unreadable", error.file or data.names[index], str(error).removeprefix(f"{error.file}: ")
+            )
+
+    samples, problems = [], []
+    for found in on_all_cores(load, indices):
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            samples.append(found)
         if on_sample is not None:
             on_sample()
+    if problems:
+        refuse(problems)
     return samples
 
 
