@@ -131,11 +131,12 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("dataset", "images", "known"),
     ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
-    ("class_files", "scan", "settings", "unet"),
-    ("augment", "conversion", "duplicates", "fast", "samples"),
+    ("arms", "class_files", "scan", "settings", "unet"),
+    ("augment", "conversion", "duplicates", "fast", "samples", "summary"),
     ("download", "folder_set", "interop", "task"),
     ("findings", "runs"),
-    ("check", "inspection"),
+    ("cases",),
+    ("check", "experiments", "inspection"),
     ("check_page", "prediction", "theorems"),
 )
 ORDERS = {

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
-
-if TYPE_CHECKING:
-    from layerlab.segmentation.dataset import ImageSet
 
 EPILOG = (
     "Example: layerlab segment train photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --size 128\n\n"
     "Built-in data: layerlab segment train digits"
 )
-BUILT_IN = "digits"
 
 
 def train(
@@ -114,9 +111,9 @@ def train(
     from layerlab.segmentation.runs import train_run
     from layerlab.segmentation.settings import Settings
 
-    built_in = images == BUILT_IN and masks is None
+    built_in = segment_data.is_built_in(images, masks)
     settings = Settings(
-        widths=tuple(numbers(widths, "--widths", int)),
+        widths=tuple(segment_data.numbers(widths, "--widths", int)),
         skips=skips if "," not in skips else tuple(name.strip() for name in skips.split(",")),
         norm=norm,
         up=up,
@@ -128,16 +125,15 @@ def train(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         dice_share=dice,
-        weights=weights if weights in ("equal", "balanced") else tuple(numbers(weights, "--weights", float)),
+        weights=weights
+        if weights in ("equal", "balanced")
+        else tuple(segment_data.numbers(weights, "--weights", float)),
         augment=augment or ("none" if built_in else "photo"),
         patience=patience or None,
         threads=threads or available_cores(),
     )
-    if built_in:
-        data, source = _digits(settings.size)
-    else:
-        wish = options.asked(class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip)
-        data, source = _folder(images, masks, wish)
+    wish = options.asked(class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip)
+    data, source = segment_data.opened(images, masks, wish, settings.size)
     folder = out or Path("runs") / f"segment-{data.name}-{seed}"
     try:
         with progress.epochs(f"U-Net on {data.name}") as report:
@@ -166,36 +162,6 @@ def train(
     )
     say(f"report: {page}")
     say(f"run folder: {folder}; predict with: layerlab segment predict {folder} FOLDER --out OUT")
-
-
-def numbers(text: str, option: str, kind: type) -> list[Any]:
-    """``text`` as numbers, separated by commas."""
-    from layerlab.errors import UserError
-
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        wanted = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"{option}: expected {wanted} separated by commas, got {text!r}") from None
-
-
-def _digits(size: int) -> tuple[ImageSet, dict[str, Any]]:
-    from layerlab.segmentation.digits import Digits
-
-    found = Digits(size=size)
-    return found, {"built_in": BUILT_IN, "count": found.count, "size": size, "seed": found.seed}
-
-
-def _folder(images: str, masks: Path | None, wish: Any) -> tuple[ImageSet, dict[str, Any]]:
-    from layerlab.errors import UserError
-
-    if masks is None:
-        raise UserError(
-            f"expected a folder of masks after {images!r}: layerlab segment train IMAGES MASKS "
-            f"(or: layerlab segment train {BUILT_IN})"
-        )
-    found = options.opened(Path(images), masks, wish)
-    return found, {"images": images, "masks": str(masks), "classes": found.mapping.to_dict()}
 
 
 def _print(results: dict[str, Any], config: dict[str, Any]) -> None:

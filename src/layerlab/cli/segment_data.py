@@ -1,0 +1,53 @@
+"""What the commands that train take for data: the name of the built-in set, or two folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlab.cli import segment_options as options
+
+if TYPE_CHECKING:
+    from layerlab.segmentation.dataset import ImageSet
+    from layerlab.segmentation.folder_set import Asked
+
+BUILT_IN = "digits"
+
+
+def is_built_in(images: str, masks: Path | None) -> bool:
+    """Whether the built-in set is meant, and no folder."""
+    return images == BUILT_IN and masks is None
+
+
+def opened(images: str, masks: Path | None, wish: Asked, size: int) -> tuple[ImageSet, dict[str, Any]]:
+    """The set of images, and where it is from, for a run's record.
+
+    Args:
+        images: a folder, or `BUILT_IN`.
+        masks: a folder; None for the built-in set.
+        wish: how the folders are to be read.
+        size: of the images of the built-in set.
+    """
+    from layerlab.errors import UserError
+    from layerlab.segmentation.digits import Digits
+
+    if is_built_in(images, masks):
+        found = Digits(size=size)
+        return found, {"built_in": BUILT_IN, "count": found.count, "size": size, "seed": found.seed}
+    if masks is None:
+        raise UserError(
+            f"expected a folder of masks after {images!r}: IMAGES MASKS (or {BUILT_IN}, the built-in set, alone)"
+        )
+    folder = options.opened(Path(images), masks, wish)
+    return folder, {"images": images, "masks": str(masks), "classes": folder.mapping.to_dict()}
+
+
+def numbers(text: str, option: str, kind: type) -> list[Any]:
+    """``text`` as numbers, separated by commas."""
+    from layerlab.errors import UserError
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        wanted = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"{option}: expected {wanted} separated by commas, got {text!r}") from None

@@ -1,0 +1,216 @@
+"""``layerlab segment race``: the skip connections of a U-Net on trial, over paired seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from layerlab.cli import segment_data
+from layerlab.cli import segment_options as options
+
+EPILOG = (
+    "Example: layerlab segment race digits --seeds 3\n\n"
+    "Your own folder: layerlab segment race photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --arms on,off"
+)
+
+# Of the tables: what a column shows, and how.
+_COLUMNS = {
+    "IoU": "validation_iou",
+    "IoU, per image": "validation_iou_per_image",
+    "Dice": "validation_dice",
+    "boundary IoU": "validation_boundary_iou",
+    "calibration": "validation_calibration_error",
+    "stem gradient": "stem_gradient",
+}
+_MOST_CLASSES = 30
+
+
+def race(
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES", help="Folder of images, or digits: the built-in set, which needs no masks."
+        ),
+    ],
+    masks: Annotated[
+        Path | None, typer.Argument(metavar="MASKS", help="Folder of masks of the same names.")
+    ] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Comma-separated: on, off, zero (nothing crosses, parameters as on), only-0, without-0, ... (level 0 "
+            "is the finest); levels: all of these; all.",
+        ),
+    ] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ..., N - 1 for every arm.")] = 3,
+    class_: options.Class = None,
+    classes: options.ClassFile = None,
+    ignore: options.Ignore = "",
+    mask_suffix: options.MaskSuffix = "",
+    stratify: options.Stratify = None,
+    group: options.Group = None,
+    validation: options.Validation = 0.2,
+    test: options.Test = 0.0,
+    skip: options.Skip = False,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels a side of the squares to train on. Default: 128; digits: 64."),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Channels of each level. Default: 16,32,64,128; digits: less."),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="batch, instance, group or none.")] = "batch",
+    up: Annotated[str, typer.Option(help="transpose, bilinear or nearest.")] = "transpose",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every arm; none stops early. Default: 30; digits: less.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Squares a step.")] = 8,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-9, help="Of AdamW, at its height. Default: 0.003; digits: 0.01.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="none, photo or overhead, as in segment train; needs pip install 'layerlab[images]'. Default: photo; "
+            "digits: none."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at a time, each on one thread; the number of cores by default."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/segment-race-IMAGES.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Train the same U-Net with, without and with single skip connections, and compare them pair by pair.
+
+    A seed gives every arm the same split, batches and initial values. Ctrl-C or a kill loses nothing but seconds: the
+    same command goes on, and more --arms or --seeds widen a race. The folder also gets report.html.
+    """
+    from dataclasses import replace
+
+    from layerlab.cli import progress
+    from layerlab.cli.output import print_json, print_table, say
+    from layerlab.lab.race import cell_key
+    from layerlab.lab.report.page import write
+    from layerlab.segmentation.arms import chosen
+    from layerlab.segmentation.experiments import BUILT_IN, race_run, under_way
+    from layerlab.segmentation.inspection.race_page import race_page
+    from layerlab.segmentation.settings import Settings
+
+    built_in = segment_data.is_built_in(images, masks)
+    given: dict[str, Any] = {
+        "size": size,
+        "widths": None if widths is None else tuple(segment_data.numbers(widths, "--widths", int)),
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "augment": augment,
+    }
+    start = BUILT_IN if built_in else Settings(augment="photo", patience=None)
+    settings = replace(
+        start,
+        norm=norm,
+        up=up,
+        batch=batch,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    wish = options.asked(class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip)
+    data, source = segment_data.opened(images, masks, wish, settings.size)
+    names = list(chosen([name.strip() for name in arms.split(",") if name.strip()], len(settings.widths)))
+    folder = out or Path("runs") / f"segment-race-{data.name}"
+    keys = [cell_key(name, seed) for seed in range(seeds) for name in names]
+
+    def look(key: str) -> tuple[float, str]:
+        found = under_way(folder, key)
+        if not found:
+            return 0.0, ""
+        return found["epoch"] / found["epochs"], f"{key}: IoU {found['validation_iou']:.3f}"
+
+    try:
+        with progress.parts(f"{data.name}, {len(keys)} trainings", keys, look) as done:
+            run, results = race_run(
+                data,
+                settings,
+                arms=names,
+                seeds=range(seeds),
+                out=folder,
+                source=source,
+                jobs=jobs,
+                command=["layerlab", *sys.argv[1:]],
+                on_cell=lambda cell: done(cell_key(cell["contestant"], cell["seed"])),
+            )
+    except KeyboardInterrupt:
+        say(f"interrupted; what was trained is in {folder}: run the same command to go on")
+        raise
+    page = write(race_page(run), folder / "report.html")
+    if as_json:
+        print_json({"run": str(folder), "report": str(page), **results})
+        return
+    for title, columns, rows, left in _tables(results, list(data.classes)):
+        print_table(title, columns, rows, left=left)
+    if results["verdict"]:
+        typer.echo(results["verdict"]["sentence"])
+    say(f"report: {page}")
+
+
+def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list[str], list[list[str]], int]]:
+    """The tables of a race, as text: arms, paired differences, classes."""
+    seeds = len(results["seeds"])
+    many = f"{seeds} seeds" if seeds > 1 else "one seed"
+    standings = []
+    for name, entry in results["contestants"].items():
+        means = [entry["metrics"].get(metric, {}).get("mean") for metric in _COLUMNS.values()]
+        standings.append(
+            [name, *map(_shown, means), f"{entry['parameters']:,}", f"{entry['seconds'] / seeds:.1f}"]
+        )
+    tables = [
+        (
+            f"{results['data']}, {many}: means over classes and seeds, validation part",
+            ["arm", *_COLUMNS, "parameters", "s a seed"],
+            standings,
+            1,
+        )
+    ]
+    rows = []
+    for pair in results["differences"]:
+        pooled, boundary = (pair["metrics"][f"validation_{name}"] for name in ("iou", "boundary_iou"))
+        rows.append(
+            [
+                f"{pair['left']} - {pair['right']}",
+                f"{pooled['mean']:+.3f}",
+                _interval(pooled),
+                f"{pooled['wins']}/{pooled['n']}",
+                f"{boundary['mean']:+.3f}",
+                _interval(boundary),
+            ]
+        )
+    if rows:
+        columns = ["pair", "IoU", "95 % interval", "wins", "boundary IoU", "95 % interval"]
+        tables.append(("Paired differences of mean IoU, pooled", columns, rows, 1))
+    if results["class_differences"]:
+        on, off = (results["classes"][arm] for arm in ("on", "off"))
+        by_class = [
+            [
+                name,
+                *(_shown(arm[key][index]) for key in ("iou", "iou_per_image") for arm in (on, off)),
+                "-" if found is None else f"{found['mean']:+.3f}",
+                "-" if found is None else _interval(found),
+            ]
+            for index, (name, found) in enumerate(zip(classes, results["class_differences"], strict=True))
+        ]
+        columns = ["class", "pooled, on", "off", "per image, on", "off", "on - off, pooled", "95 % interval"]
+        tables.append(("IoU by class", columns, by_class[:_MOST_CLASSES], 1))
+    return tables
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return "-" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
