@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from layerlab.attention import theorems
-from layerlab.catalogue import catalogue
-from layerlab.claims import Claim, check
+from layerlab.claims import Claim
 
-ROOT = Path(__file__).parents[3]
+from ...registers import checked_as_expected, is_in_the_catalogue, is_told_on_its_page
+
 CLAIMS = pytest.mark.parametrize("claim", theorems.CLAIMS, ids=lambda claim: claim.id)
 
 
 @CLAIMS
 def test_every_attention_claim_comes_out_as_expected(claim: Claim) -> None:
-    result = check(claim, seed=0)
-    assert [entry.to_dict() for entry in result.checked if not entry.as_expected] == []
+    result = checked_as_expected(claim, 0)
     for entry in result.checked:
         if entry.outcome.unmet is None:
             # Nothing but rounding of the numbers compared: float32 where the subject says so.
@@ -26,14 +22,8 @@ def test_every_attention_claim_comes_out_as_expected(claim: Claim) -> None:
             assert entry.outcome.slack <= (1e-3 if "float32" in entry.name else 1e-10) * scale, entry.name
 
 
-@CLAIMS
-def test_verdicts_do_not_hang_on_the_seed(claim: Claim) -> None:
-    assert check(claim, seed=1).as_expected
-
-
 def test_the_catalogue_has_the_attention_claims_under_their_domain() -> None:
-    assert [c for c in catalogue() if c.startswith("attention.")] == [c.id for c in theorems.CLAIMS]
-    assert {claim.id.split(".")[0] for claim in theorems.CLAIMS} == {"attention"}
+    is_in_the_catalogue("attention", theorems.CLAIMS)
 
 
 def test_the_register_of_claims_is_complete() -> None:
@@ -46,10 +36,4 @@ def test_the_register_of_claims_is_complete() -> None:
 
 
 def test_the_theory_page_tells_every_attention_claim() -> None:
-    page = (ROOT / "docs" / "theory" / "attention.md").read_text(encoding="utf-8")
-    told = re.findall(r"^## `(attention\.[^`]+)`", page, flags=re.MULTILINE)
-    assert told == [claim.id for claim in theorems.CLAIMS]
-    sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    for claim in theorems.CLAIMS:
-        own = next(section for section in sections if section.startswith(f"`{claim.id}`"))
-        assert all(f"`{name}`" in own for name in claim.falsifiers), claim.id
+    is_told_on_its_page("attention", theorems.CLAIMS)

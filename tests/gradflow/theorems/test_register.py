@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-from layerlab.catalogue import catalogue
-from layerlab.claims import Claim, check
+from layerlab.claims import Claim
 from layerlab.gradflow import theorems
 
-ROOT = Path(__file__).parents[3]
+from ...registers import checked_as_expected, is_in_the_catalogue, is_told_on_its_page
+
 CLAIMS = pytest.mark.parametrize("claim", theorems.CLAIMS, ids=lambda claim: claim.id)
 
 
 @CLAIMS
 def test_every_gradflow_claim_comes_out_as_expected(claim: Claim) -> None:
-    result = check(claim, seed=0)
-    assert [entry.to_dict() for entry in result.checked if not entry.as_expected] == []
+    result = checked_as_expected(claim, 0)
     for entry in result.checked:
         # Nothing but rounding: a factor that is off in the tenth digit would show.
         scale = max(entry.outcome.bound, 0.25) if claim.id.startswith("gradflow.sigmoid-layer") else 0
@@ -27,8 +23,7 @@ def test_every_gradflow_claim_comes_out_as_expected(claim: Claim) -> None:
 
 
 def test_the_catalogue_has_the_gradflow_claims_under_their_domain() -> None:
-    assert [c for c in catalogue() if c.startswith("gradflow.")] == [c.id for c in theorems.CLAIMS]
-    assert {claim.id.split(".")[0] for claim in theorems.CLAIMS} == {"gradflow"}
+    is_in_the_catalogue("gradflow", theorems.CLAIMS)
 
 
 def test_the_register_of_claims_is_complete() -> None:
@@ -41,10 +36,4 @@ def test_the_register_of_claims_is_complete() -> None:
 
 
 def test_the_theory_page_tells_every_gradflow_claim() -> None:
-    page = (ROOT / "docs" / "theory" / "gradflow.md").read_text(encoding="utf-8")
-    told = re.findall(r"^## `(gradflow\.[^`]+)`", page, flags=re.MULTILINE)
-    assert told == [claim.id for claim in theorems.CLAIMS]
-    sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    for claim in theorems.CLAIMS:
-        own = next(section for section in sections if section.startswith(f"`{claim.id}`"))
-        assert all(f"`{name}`" in own for name in claim.falsifiers), claim.id
+    is_told_on_its_page("gradflow", theorems.CLAIMS)

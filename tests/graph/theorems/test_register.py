@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from random_graphs import graphs, measured
 
-from layerlab.catalogue import catalogue
 from layerlab.claims import Claim, check
 from layerlab.graph import theorems
 from layerlab.graph.lanczos import Ritz
 from layerlab.graph.structure import Graph
 from layerlab.graph.theorems import spectra, subjects
 
-ROOT = Path(__file__).parents[3]
+from ...registers import checked_as_expected, is_in_the_catalogue, is_told_on_its_page
+
 CLAIMS = pytest.mark.parametrize("claim", theorems.CLAIMS, ids=lambda claim: claim.id)
 
 
 @CLAIMS
 def test_every_graph_claim_comes_out_as_expected(claim: Claim) -> None:
-    result = check(claim, seed=0)
-    assert [entry.to_dict() for entry in result.checked if not entry.as_expected] == []
+    checked_as_expected(claim, 0)
 
 
 @CLAIMS
@@ -139,8 +137,7 @@ def test_lanczos_comes_to_the_verdicts_and_numbers_of_the_dense_solver(
 
 
 def test_the_catalogue_has_the_graph_claims_under_their_domain() -> None:
-    assert [claim for claim in catalogue() if claim.startswith("graph.")] == [c.id for c in theorems.CLAIMS]
-    assert {claim.id.split(".")[0] for claim in theorems.CLAIMS} == {"graph"}
+    is_in_the_catalogue("graph", theorems.CLAIMS)
 
 
 def test_the_register_of_claims_is_complete() -> None:
@@ -152,9 +149,4 @@ def test_the_register_of_claims_is_complete() -> None:
 
 
 def test_the_theory_page_tells_every_graph_claim() -> None:
-    page = (ROOT / "docs" / "theory" / "graph.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## `(graph\.[^`]+)`", page, flags=re.MULTILINE) == [c.id for c in theorems.CLAIMS]
-    sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    for claim in theorems.CLAIMS:
-        own = next(section for section in sections if section.startswith(f"`{claim.id}`"))
-        assert all(f"`{name}`" in own for name in claim.falsifiers), claim.id
+    is_told_on_its_page("graph", theorems.CLAIMS)
