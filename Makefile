@@ -62,9 +62,9 @@ reproduce: .venv/installed
 	$(BIN)/layerlab reproduce --out reproduce $(ARGS)
 
 # One thread a worker: torch's own threads would fight with the other workers for the same cores. A file stays with
-# one worker, which makes what its tests share (a built wheel, a trained model) once.
+# one worker, which makes what its tests share (a built wheel, a trained model) once; tests/conftest.py orders the files.
 test: .venv/installed-test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: .venv/installed-check
 	$(BIN)/ruff check .

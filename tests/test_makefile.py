@@ -61,7 +61,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 VENV = "-m venv --clear .venv"
-TESTS = "-m pytest -n logical --maxprocesses 4 --dist loadfile"
+TESTS = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
 def pip_install(extras: str) -> str:
