@@ -263,6 +263,7 @@ class TestWorkers:
         ):
             objective(ALL[:1])
 
+    @pytest.mark.usefixtures("ctrl_c")
     def test_ctrl_c_ends_the_processes_and_keeps_the_log(self, tmp_path: Path) -> None:
         path = tmp_path / "log.jsonl"
         timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
