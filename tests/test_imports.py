@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,13 @@ class Import:
     top_level: bool
 
 
-def imports_of(module: str, source: str, *, is_package: bool) -> Iterator[Import]:
+@cache
+def imports_of(module: str, source: str, *, is_package: bool) -> tuple[Import, ...]:
     """Every import of layerlab's own modules in ``source``, with relative imports resolved."""
-    tree = ast.parse(source)
+    return tuple(_imports(module, ast.parse(source), is_package))
+
+
+def _imports(module: str, tree: ast.Module, is_package: bool) -> Iterator[Import]:
     inside_functions = {
         id(node)
         for function in ast.walk(tree)

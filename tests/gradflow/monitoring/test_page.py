@@ -41,12 +41,17 @@ def record(snapshots: int = 3) -> Record:
     return kept
 
 
+@pytest.fixture(scope="module")
+def drawn() -> Page:
+    return monitor_page.page(record())
+
+
 def figures(page: Page) -> list[Figure]:
     return [block for section in page.sections for block in section.blocks if isinstance(block, Figure)]
 
 
-def test_a_map_for_each_measure_that_there_is() -> None:
-    made = figures(monitor_page.page(record()))
+def test_a_map_for_each_measure_that_there_is(drawn: Page) -> None:
+    made = figures(drawn)
     assert [figure.alt.partition(",")[0] for figure in made] == [
         "gradient norm at the output",
         "log₁₀ of the gain",
@@ -58,9 +63,8 @@ def test_a_map_for_each_measure_that_there_is() -> None:
     assert made[1].alt.endswith("head: −0.602.")
 
 
-def test_the_ends_of_the_model_are_compared_and_what_stands_out_is_said() -> None:
-    page = monitor_page.page(record())
-    keys, said = page.lead
+def test_the_ends_of_the_model_are_compared_and_what_stands_out_is_said(drawn: Page) -> None:
+    keys, said = drawn.lead
     assert isinstance(keys, KeyFigures) and isinstance(said, Text)
     assert [item.value for item in keys.items] == ["3", "× 6·10⁻⁶", "20%", "3.0 %"]
     assert "0.5 at `head` and 3e-06 at `blocks.0 Linear`" in said.text
