@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from layerlab.cli import codebook_project
 from layerlab.cli import model_options as options
 from layerlab.errors import UserError
-
-if TYPE_CHECKING:
-    from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
     help="Almost orthogonal vectors: make them, or inspect yours; project data. What comes out is certified.",
@@ -156,23 +153,15 @@ def inspect(
             "made_as": stored.record,
         }
         if run is not None:
-            record |= _write(run, record)
+            from layerlab.projection.inspection.page import inspection_page
+
+            record |= options.finished(run, record, inspection_page)
     if as_json:
         print_json(record)
         return
     print_inspection(record)
     if "report" in record:
         say(f"report: {record['report']}")
-
-
-def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
-    """The record and its page in the folder; where they are."""
-    from layerlab.lab.report.page import write
-    from layerlab.projection.inspection.page import inspection_page
-
-    run.finish(record)
-    page = write(inspection_page(run), run.path / "report.html")
-    return {"run": str(run.path), "report": str(page)}
 
 
 app.command(epilog=codebook_project.EPILOG)(codebook_project.project)

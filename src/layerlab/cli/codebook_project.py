@@ -68,7 +68,6 @@ def project(
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, say
     from layerlab.errors import UserError
-    from layerlab.lab.report.page import write as write_page
     from layerlab.projection.projecting.files import read_points, write_points
     from layerlab.projection.projecting.measure import Settings
     from layerlab.projection.projecting.measure import project as run_project
@@ -100,11 +99,7 @@ def project(
             write_points(out, found.values, record)
             record["out"] = str(out)
         if run is not None:
-            run.finish(record)
-            record |= {
-                "run": str(run.path),
-                "report": str(write_page(projection_page(run), run.path / "report.html")),
-            }
+            record |= options.finished(run, record, projection_page)
     if as_json:
         print_json(record)
     else:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from layerlab.cli import estimator_options as options
-from layerlab.cli.model_options import begun, slug
-
-if TYPE_CHECKING:
-    from layerlab.lab.records import RunFolder
+from layerlab.cli.model_options import begun, finished, slug
 
 EPILOG = (
     "Example: layerlab estimator inspect examples/parity.py:f --bits 12 --probability 0.8 --report\n\n"
@@ -96,20 +93,12 @@ def inspect(
         ):
             record = {"subject": subject, **look(f, space, chosen, settings, tell, say)}
         if run is not None:
-            record |= _write(run, record)
+            from layerlab.estimators.inspection.page import inspection_page
+
+            record |= finished(run, record, inspection_page)
     if as_json:
         print_json(record)
         return
     print_inspection(record)
     if "report" in record:
         say(f"report: {record['report']}")
-
-
-def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
-    """The record and its page in the folder; where they are."""
-    from layerlab.estimators.inspection.page import inspection_page
-    from layerlab.lab.report.page import write
-
-    run.finish(record)
-    page = write(inspection_page(run), run.path / "report.html")
-    return {"run": str(run.path), "report": str(page)}

@@ -81,9 +81,9 @@ def inspect(
         )
     record = found.to_dict()
     if report or out is not None:
+        from layerlab.cli.model_options import finished
         from layerlab.graph.inspection_page import inspection_page
         from layerlab.lab.records import create_run
-        from layerlab.lab.report.page import write
 
         run = create_run(
             out or Path("runs") / f"inspect-{slug(data)}",
@@ -91,9 +91,7 @@ def inspect(
             _command(),
             {"data": data, "depth": depth, "seed": seed},
         )
-        run.finish(record)
-        page = write(inspection_page(run), run.path / "report.html")
-        record = {**record, "run": str(run.path), "report": str(page)}
+        record |= finished(run, record, inspection_page)
     if as_json:
         print_json(record)
         return

@@ -63,10 +63,10 @@ def attention(
 
 def _write(record: dict[str, Any], run: Path, out: Path | None, options: dict[str, int]) -> dict[str, str]:
     """The record and its page in a folder; where they are."""
+    from layerlab.cli.model_options import finished
     from layerlab.graph.attention_page import attention_page
     from layerlab.graph.runs import slug
     from layerlab.lab.records import create_run, open_run
-    from layerlab.lab.report.page import write
 
     weights = open_run(run).meta["results"]["weights_sha256"]
     folder = create_run(
@@ -75,9 +75,7 @@ def _write(record: dict[str, Any], run: Path, out: Path | None, options: dict[st
         ["layerlab", *sys.argv[1:]],
         {"weights_sha256": weights, "data": record["data"], "fingerprint": record["fingerprint"], **options},
     )
-    folder.finish(record)
-    page = write(attention_page(folder), folder.path / "report.html")
-    return {"run": str(folder.path), "report": str(page)}
+    return finished(folder, record, attention_page)
 
 
 def _heads(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from layerlab.cli import model_attention, model_linearize
 from layerlab.cli import model_options as options
-
-if TYPE_CHECKING:
-    from layerlab.lab.records import RunFolder
 
 app = typer.Typer(
     help="Inspect a model of yours: gradients beside the bounds of theory, and attention, layer by layer.",
@@ -93,7 +90,9 @@ def inspect(
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:
-            record |= _write(run, record)
+            from layerlab.gradflow.inspection.page import profile_page
+
+            record |= options.finished(run, record, profile_page)
     if as_json:
         print_json(record)
         return
@@ -103,16 +102,5 @@ def inspect(
 
 
 app.command(epilog=model_attention.EPILOG)(model_attention.attention)
-
-
-def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
-    """The record and its page in the folder; where they are."""
-    from layerlab.gradflow.inspection.page import profile_page
-    from layerlab.lab.report.page import write
-
-    run.finish(record)
-    page = write(profile_page(run), run.path / "report.html")
-    return {"run": str(run.path), "report": str(page)}
-
 
 app.command(epilog=model_linearize.EPILOG)(model_linearize.linearize)

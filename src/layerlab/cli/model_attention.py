@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from layerlab.cli import model_options as options
-
-if TYPE_CHECKING:
-    from layerlab.lab.records import RunFolder
 
 EPILOG = (
     "Example: layerlab model attention examples/transformer.py:model --report\n\n"
@@ -84,20 +81,12 @@ def attention(
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:
-            record |= _write(run, record)
+            from layerlab.attention.inspection.page import attention_page
+
+            record |= options.finished(run, record, attention_page)
     if as_json:
         print_json(record)
         return
     print_attention(record)
     if "report" in record:
         say(f"report: {record['report']}")
-
-
-def _write(run: RunFolder, record: dict[str, Any]) -> dict[str, str]:
-    """The record and its page in the folder; where they are."""
-    from layerlab.attention.inspection.page import attention_page
-    from layerlab.lab.report.page import write
-
-    run.finish(record)
-    page = write(attention_page(run), run.path / "report.html")
-    return {"run": str(run.path), "report": str(page)}

@@ -1,4 +1,4 @@
-"""What the commands of ``layerlab model`` share: their options, and the folder of a run."""
+"""What the commands of ``layerlab model`` share: their options, and every command the folder of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from layerlab.lab.records import RunFolder
+    from layerlab.lab.report.page import Page
 
 Subject = Annotated[
     str,
@@ -82,3 +83,11 @@ def begun(folder: Path | None, kind: str, config: Mapping[str, Any]) -> Iterator
         if not there:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def finished(run: RunFolder, record: Mapping[str, Any], page: Callable[[RunFolder], Page]) -> dict[str, str]:
+    """The record and the page drawn from it, written into the folder; where they are."""
+    from layerlab.lab.report.page import write
+
+    run.finish(record)
+    return {"run": str(run.path), "report": str(write(page(run), run.path / "report.html"))}
