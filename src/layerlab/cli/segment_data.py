@@ -19,7 +19,9 @@ def is_built_in(images: str, masks: Path | None) -> bool:
     return images == BUILT_IN and masks is None
 
 
-def opened(images: str, masks: Path | None, wish: Asked, size: int) -> tuple[ImageSet, dict[str, Any]]:
+def opened(
+    images: str, masks: Path | None, wish: Asked, size: int, count: int = 500
+) -> tuple[ImageSet, dict[str, Any]]:
     """The set of images, and where it is from, for a run's record.
 
     Args:
@@ -27,13 +29,14 @@ def opened(images: str, masks: Path | None, wish: Asked, size: int) -> tuple[Ima
         masks: a folder; None for the built-in set.
         wish: how the folders are to be read.
         size: of the images of the built-in set.
+        count: how many images the built-in set has.
     """
     from layerlab.errors import UserError
     from layerlab.segmentation.digits import Digits
 
     if is_built_in(images, masks):
-        found = Digits(size=size)
-        return found, {"built_in": BUILT_IN, "count": found.count, "size": size, "seed": found.seed}
+        found = Digits(count, size)
+        return found, {"built_in": BUILT_IN, "count": count, "size": size, "seed": found.seed}
     if masks is None:
         raise UserError(
             f"expected a folder of masks after {images!r}: IMAGES MASKS (or {BUILT_IN}, the built-in set, alone)"

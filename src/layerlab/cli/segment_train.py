@@ -35,6 +35,7 @@ def train(
     group: options.Group = None,
     validation: options.Validation = 0.2,
     test: options.Test = 0.0,
+    count: Annotated[int, typer.Option(min=5, help="Images of the built-in set.")] = 500,
     skip: options.Skip = False,
     no_leak: options.NoLeak = False,
     size: Annotated[
@@ -132,8 +133,10 @@ def train(
         patience=patience or None,
         threads=threads or available_cores(),
     )
-    wish = options.asked(class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip)
-    data, source = segment_data.opened(images, masks, wish, settings.size)
+    wish = options.asked(
+        class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip, no_leak
+    )
+    data, source = segment_data.opened(images, masks, wish, settings.size, count)
     folder = out or Path("runs") / f"segment-{data.name}-{seed}"
     try:
         with progress.epochs(f"U-Net on {data.name}") as report:

@@ -74,8 +74,9 @@ class SegmentationTask:
         weights: of the classes in the loss, None when all are equal.
 
     Raises:
-        UserError: no validation image, another number of class weights than of classes, an image that cannot be read,
-            nothing but ignored pixels to train or to validate on, or kornia is wanted and absent.
+        UserError: no validation image, settings that describe no network, another number of class weights than of
+            classes, an image that cannot be read, nothing but ignored pixels to train or to validate on, or kornia is
+            wanted and absent.
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class SegmentationTask:
             )
         if settings.augment != "none":
             require_kornia()
+        # What the network refuses is told before images are read and a folder is made.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            build_model(settings, data.channels, len(data.classes))
+        given = settings.weights
+        if not isinstance(given, str) and len(given) != len(data.classes):
+            raise UserError(f"expected {len(data.classes)} class weights, one a class, got {len(given)}")
         self.data, self.parts, self.settings, self.device = data, parts, settings, device
         self.samples = {
             "train": load_samples(data, parts.train, settings, on_sample),
@@ -245,6 +252,4 @@ def _weights(settings: Settings, classes: int, samples: Sequence[Sample], device
         for sample in samples:
             pixels += np.bincount(sample.mask.numpy().ravel(), minlength=256)
         return torch.tensor(balanced_weights(pixels[:classes].tolist()), device=device)
-    if len(settings.weights) != classes:
-        raise UserError(f"expected {classes} class weights, one a class, got {len(settings.weights)}")
     return torch.tensor(settings.weights, device=device)
