@@ -124,7 +124,7 @@ def _key(
     present = sorted((index for index, share in enumerate(shares) if share), key=lambda i: -shares[i])
     colours = palette.colours(classes)
     entries = [
-        (tuple(colours[index].tolist()), f"{_short(classes[index])} {100 * shares[index]:.1f} %")
+        (tuple(colours[index].tolist()), f"{_short(classes[index])} {_percent(shares[index])}")
         for index in present[:_LISTED]
     ]
     if len(present) > _LISTED:
@@ -144,6 +144,11 @@ def _key(
         pen.rectangle((left, top + 4, left + _SWATCH, top + 4 + _SWATCH), fill=colour, outline="black")
         pen.text((left + _SWATCH + 8, top + _LINE // 2), text, "black", font=font, anchor="lm")
     return key
+
+
+def _percent(share: float) -> str:
+    # What occurs is never told as nothing.
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
 
 
 def _short(name: str) -> str:
