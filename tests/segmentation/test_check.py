@@ -125,6 +125,7 @@ def test_twins_across_the_parts_are_a_leak(place: Place) -> None:
     assert told(checked, "twins")[0].startswith(
         "1 pairs of images are equal to the pixel and lie in different parts"
     )
+    assert not told(checked, "twins", "note")
     assert checked.record["twins"] == [
         {"first": "train/a", "second": "val/a", "alike": 1.0, "parts": ["train", "validation"]}
     ]

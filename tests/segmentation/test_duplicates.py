@@ -68,6 +68,16 @@ def test_blocks_find_what_the_whole_finds(monkeypatch: pytest.MonkeyPatch) -> No
     assert twins(contents + near, most=10) == whole[:10]
 
 
+def test_a_folder_of_one_picture_is_bounded() -> None:
+    rng = np.random.default_rng(0)
+    first = scene(0, 16)
+    many = [
+        content(np.clip(first.astype(int) + rng.integers(-1, 2, first.shape), 0, 255).astype(np.uint8))
+        for _ in range(300)
+    ]
+    assert len(twins(many, most=50)) == 50
+
+
 def test_families_hang_together() -> None:
     chain = [Twins(0, 1, 1.0), Twins(2, 3, 1.0), Twins(1, 2, 0.999), Twins(5, 6, 0.999)]
     assert families(chain) == ((0, 1, 2, 3), (5, 6))

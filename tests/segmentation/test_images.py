@@ -104,6 +104,7 @@ def test_a_palette_with_transparency_is_read(tmp_path: Path) -> None:
     indexed.putpalette([9, 9, 9, 255, 0, 0])
     path = saved(tmp_path, "a.png", indexed, transparency=bytes([0, 255]))
     assert read_image(path).pixels[0].tolist() == [[9, 9, 9], [255, 0, 0]]
+    assert read_image(path).notes == ("its alpha channel is left out",)
 
 
 def test_two_tone_pictures_are_0_and_255(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from layerlab.segmentation.scan import Content
 ALIKE = 0.995
 """Correlation of two thumbnails from which on they are told as nearly the same picture."""
 _CELLS = 2**24
+_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,16 @@ def _alike(contents: Sequence[Content | None], places: list[int], most: int) -> 
     vectors -= vectors.mean(1, keepdims=True)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found: list[Twins] = []
-    rows = max(1, _CELLS // len(vectors))
+    rows, enough = max(1, _CELLS // len(vectors)), _ENOUGH * most
     for start in range(0, len(vectors), rows):
         alike = vectors[start : start + rows] @ vectors[start:].T
-        first, second = np.nonzero(alike >= ALIKE)
-        for one, other in zip(first.tolist(), second.tolist(), strict=True):
-            if one < other:
-                # Rounding must not make them equal to the pixel.
-                measure = min(float(alike[one, other]), 0.9999)
-                found.append(Twins(places[start + one], places[start + other], measure))
-        if len(found) > 20 * most:
+        # Above the diagonal, and no more than are of use: a folder of one picture has them by the million.
+        first, second = np.nonzero(np.triu(alike >= ALIKE, 1))
+        for one, other in zip(first[:enough].tolist(), second[:enough].tolist(), strict=True):
+            # Rounding must not make them equal to the pixel.
+            measure = min(float(alike[one, other]), 0.9999)
+            found.append(Twins(places[start + one], places[start + other], measure))
+        if len(found) >= enough:
             break
     found.sort(key=lambda twin: -twin.alike)
     return found[:most]
