@@ -16,13 +16,17 @@ _HOMES: dict[str, str] = {
     "FolderSet": "folder_set",
     "ImageSet": "dataset",
     "Parts": "dataset",
+    "Settings": "settings",
     "Split": "split",
+    "Trained": "runs",
     "UNet": "unet",
     "folder": "folder_set",
     "from_monai": "interop",
     "keeping_memory": "fast",
+    "open_trained": "runs",
     "prepared": "fast",
     "to_monai": "interop",
+    "train_run": "runs",
 }
 
 __all__ = [
@@ -33,13 +37,17 @@ __all__ = [
     "FolderSet",
     "ImageSet",
     "Parts",
+    "Settings",
     "Split",
+    "Trained",
     "UNet",
     "folder",
     "from_monai",
     "keeping_memory",
+    "open_trained",
     "prepared",
     "to_monai",
+    "train_run",
 ]
 
 
