@@ -56,6 +56,7 @@ def race(
     validation: options.Validation = 0.2,
     test: options.Test = 0.0,
     skip: options.Skip = False,
+    no_leak: options.NoLeak = False,
     size: Annotated[
         int | None,
         typer.Option(min=1, help="Pixels a side of the squares to train on. Default: 128; digits: 64."),
@@ -119,7 +120,9 @@ def race(
         batch=batch,
         **{name: value for name, value in given.items() if value is not None},
     )
-    wish = options.asked(class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip)
+    wish = options.asked(
+        class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip, no_leak
+    )
     data, source = segment_data.opened(images, masks, wish, settings.size)
     names = list(chosen([name.strip() for name in arms.split(",") if name.strip()], len(settings.widths)))
     folder = out or Path("runs") / f"segment-race-{data.name}"
