@@ -38,7 +38,7 @@ def training(quick: bool, threads: int) -> dict[str, Any]:
     images, side = (2, 32) if quick else (IMAGES, SIDE)
     say(f"training: {images} images of {side} x {side}")
     return told(
-        {"images": images, "side": side, **races.training(races.WIDTHS, images, side, 2 if quick else 9)}
+        {"images": images, "side": side, **races.training(races.WIDTHS, images, side, 2 if quick else 7)}
     )
 
 

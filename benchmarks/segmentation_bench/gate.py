@@ -16,9 +16,12 @@ from segmentation_bench import contestants
 
 # Of the largest number of each tensor: some hundred roundings of float32.
 ALLOWED = 1e-4
-# A ReLU at zero or two equal maxima may fall to the other side in float32, which moves a gradient by per cents: now
-# and then, where an error would show on every batch. So gradients are those of the best of a few.
-BATCHES = 4
+# A ReLU at zero or two equal maxima may fall to the other side in float32, which moves gradients by per cents; torch's
+# batch norm in channels-last, 30 times less precise in training than in plain layout (1.7e-5 against 5e-7 where the
+# mean is 7 standard deviations), makes that likelier. So gradients against float64 are those of the best of a few
+# batches, and the kernel's are compared with torch's after the same forward pass, where nothing can fall.
+KINKED, BATCHES = 3e-2, 4
+GRADIENTS = "gradients, "
 
 
 def check_all(side: int) -> dict[str, Any]:
@@ -26,11 +29,14 @@ def check_all(side: int) -> dict[str, Any]:
     rows: dict[str, float] = {}
     for seed in range(BATCHES):
         for name, value in differences(side, seed).items():
-            rows[name] = min(value, rows.get(name, float("inf")))
-    largest = max(rows.values())
-    if not largest <= ALLOWED:
-        raise GateError(f"outputs or gradients differ by {largest:.1e}, allowed {ALLOWED:.0e}: {rows}")
-    return {"largest": largest, "allowed": ALLOWED, "batches": BATCHES, "rows": rows}
+            best = min if name.startswith(GRADIENTS) else max
+            rows[name] = best(value, rows.get(name, value))
+    for name, value in rows.items():
+        allowed = KINKED if name.startswith(GRADIENTS) else ALLOWED
+        if not value <= allowed:
+            raise GateError(f"{name}: differs by {value:.1e}, allowed {allowed:.0e}")
+    largest = max(value for name, value in rows.items() if not name.startswith(GRADIENTS))
+    return {"largest": largest, "allowed": ALLOWED, "kinked": KINKED, "batches": BATCHES, "rows": rows}
 
 
 def differences(side: int, seed: int) -> dict[str, float]:
@@ -43,16 +49,19 @@ def differences(side: int, seed: int) -> dict[str, float]:
     with kernels.disabled():
         alone = step(copy.deepcopy(net), x, y)
     reference, deeper = (step(contestants.plain(n).double(), x.double(), y) for n in (net, five))
-    rows = {
-        "plain, float32": difference(step(contestants.plain(net), x, y), reference),
-        "ours, torch alone": difference(alone, reference),
-        "ours": difference(step(copy.deepcopy(net), x, y), reference),
-        "ours, five levels": difference(step(copy.deepcopy(five), x, y), deeper),
-        "MONAI, five levels": difference(step(contestants.monai(five), x, y), deeper),
-    }
+    found = step(copy.deepcopy(net), x, y)
+    rows = {"the kernel's gradients, against torch's": difference(found, alone)}
+    for name, made, expected in (
+        ("plain, float32", step(contestants.plain(net), x, y), reference),
+        ("ours", found, reference),
+        ("ours, five levels", step(copy.deepcopy(five), x, y), deeper),
+        ("MONAI, five levels", step(contestants.monai(five), x, y), deeper),
+    ):
+        rows[f"logits, {name}"] = difference(made[:1], expected[:1])
+        rows[f"{GRADIENTS}{name}"] = difference(made[1:], expected[1:])
     for name, model in (("prepared", net), ("prepared, five levels", five)):
-        expected = contestants.plain(model).double().eval()(x.double()).detach()
-        rows[name] = relative(prepared(model)(x).double(), expected)
+        exact = contestants.plain(model).double().eval()(x.double()).detach()
+        rows[f"logits, {name}"] = relative(prepared(model)(x).double(), exact)
     return rows
 
 

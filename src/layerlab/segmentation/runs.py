@@ -16,6 +16,7 @@ from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.training import fit, thread_count
 from layerlab.lab.weights import load_weights, read_tensors, write_tensors
 from layerlab.segmentation.dataset import ImageSet
+from layerlab.segmentation.fast import keeping_memory
 from layerlab.segmentation.metrics import Counts, iou, mean_known, measure
 from layerlab.segmentation.palette import shown
 from layerlab.segmentation.samples import Sample
@@ -132,17 +133,18 @@ def train_run(
     if _is_finished(run):
         checkpoint.unlink(missing_ok=True)
         return run
-    result = fit(
-        task,
-        schedule_for(settings),
-        seed=seed,
-        checkpoint=checkpoint,
-        config=config,
-        on_epoch=None
-        if on_epoch is None
-        else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
-        threads=settings.threads,
-    )
+    with keeping_memory():
+        result = fit(
+            task,
+            schedule_for(settings),
+            seed=seed,
+            checkpoint=checkpoint,
+            config=config,
+            on_epoch=None
+            if on_epoch is None
+            else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
+            threads=settings.threads,
+        )
     measures, images = {}, []
     with thread_count(settings.threads):
         for part in _measured(task):
