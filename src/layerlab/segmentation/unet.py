@@ -124,7 +124,7 @@ class UNet(nn.Module):
                 at the deepest level, of which no variance can be taken.
         """
         self._check_images(images)
-        # Convolutions, norms and maxima keep the layout that they are given; this one is faster (docs/decisions/0012).
+        # Convolutions, norms and maxima keep the layout that they are given, and this one is faster.
         x = images.contiguous(memory_format=torch.channels_last) if direct(images) else images
         kept: list[Tensor] = []
         for level, block in enumerate(self.encoder):
