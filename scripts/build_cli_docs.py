@@ -74,10 +74,15 @@ def _option_names(entry: Any) -> str:
     return f"{names} {(entry.metavar or entry.name).upper()}"
 
 
+def _plain(text: str) -> str:
+    """Help without what keeps the terminal from taking a bracket for markup."""
+    return text.replace("\\[", "[")
+
+
 def section(path: tuple[str, ...], command: Any) -> str:
     """One command as Markdown."""
     # Help texts may hold a form feed (what stands behind it is not shown) and the paragraphs of a docstring.
-    text = inspect.cleandoc((command.help or "").partition("\f")[0]).replace("\b\n", "")
+    text = _plain(inspect.cleandoc((command.help or "").partition("\f")[0]).replace("\b\n", ""))
     lines = [
         f"{'#' * (len(path) + 1)} {' '.join(path)}",
         "",
@@ -91,14 +96,14 @@ def section(path: tuple[str, ...], command: Any) -> str:
     if _arguments(command):
         lines += ["| argument | default | |", "|---|---|---|"]
         lines += [
-            f"| `{entry.name.upper()}` | {_default(entry)} | {_cell(entry.help or '')} |"
+            f"| `{entry.name.upper()}` | {_default(entry)} | {_cell(_plain(entry.help or ''))} |"
             for entry in _arguments(command)
         ]
         lines.append("")
     if _options(command):
         lines += ["| option | default | |", "|---|---|---|"]
         lines += [
-            f"| {_cell(_option_names(entry))} | {_default(entry)} | {_cell(entry.help or '')} |"
+            f"| {_cell(_option_names(entry))} | {_default(entry)} | {_cell(_plain(entry.help or ''))} |"
             for entry in _options(command)
         ]
         lines.append("")

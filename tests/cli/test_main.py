@@ -76,3 +76,13 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (0, 1)
+
+
+def test_help_shows_the_extras_of_the_package(cli: Callable[..., Any]) -> None:
+    for command, extra in (
+        ("estimator policy", "rl"),
+        ("segment train", "images"),
+        ("segment race", "images"),
+    ):
+        shown = cli(*command.split(), "--help")
+        assert f"'layerlab[{extra}]'" in shown.out

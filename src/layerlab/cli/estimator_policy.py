@@ -76,7 +76,7 @@ def policy(
 ) -> None:
     """Train a policy by REINFORCE, log its gradient's variance, and evaluate it in fresh episodes.
 
-    Needs pip install 'layerlab[rl]'. Ctrl-C or a kill loses nothing but seconds: the same command goes on, with the
+    Needs pip install 'layerlab\\[rl]'. Ctrl-C or a kill loses nothing but seconds: the same command goes on, with the
     same bits; with more seeds or baselines only what is missing runs.
     """
     from layerlab.cli import progress

@@ -77,7 +77,7 @@ def race(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="none, photo or overhead, as in segment train; needs pip install 'layerlab[images]'. Default: photo; "
+            help="none, photo or overhead, as in segment train; needs pip install 'layerlab\\[images]'. Default: photo; "
             "digits: none."
         ),
     ] = None,

@@ -83,7 +83,7 @@ def train(
         str | None,
         typer.Option(
             help="none, photo (mirrored, turned a little, scaled, lighter or darker) or overhead (any orientation); "
-            "needs pip install 'layerlab[images]'. Default: photo; digits: none."
+            "needs pip install 'layerlab\\[images]'. Default: photo; digits: none."
         ),
     ] = None,
     patience: Annotated[
