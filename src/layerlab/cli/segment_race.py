@@ -77,8 +77,8 @@ def race(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="none, photo or overhead, as in segment train; needs pip install 'layerlab\\[images]'. Default: photo; "
-            "digits: none."
+            help="none, photo or overhead, as in segment train; needs pip install 'layerlab\\[images]'. "
+            "Default: photo; digits: none."
         ),
     ] = None,
     jobs: Annotated[
