@@ -13,7 +13,20 @@ from typer.testing import CliRunner
 from layerlab.cli import app
 from layerlab.errors import UserError
 
-TINY = ["--widths", "2,4", "--size", "16", "--epochs", "1", "--batch", "2", "--augment", "none", "--jobs", "1"]
+TINY = [
+    "--widths",
+    "2,4",
+    "--size",
+    "16",
+    "--epochs",
+    "1",
+    "--batch",
+    "2",
+    "--augment",
+    "none",
+    "--jobs",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +47,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def race(folder: Path, out: Path, *more: str) -> str:
-    words = ["segment", "race", str(folder / "images"), str(folder / "masks"), *TINY, "--out", str(out), *more]
+    words = [
+        "segment",
+        "race",
+        str(folder / "images"),
+        str(folder / "masks"),
+        *TINY,
+        "--out",
+        str(out),
+        *more,
+    ]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -50,7 +72,10 @@ def test_a_race_prints_arms_differences_classes_and_the_verdict(folder: Path, tm
     before = (out / "cells" / "on-0000.json").stat().st_mtime_ns
     record = json.loads(race(folder, out, "--arms", "on,off,zero", "--seeds", "2", "--json"))
     assert list(record["arms"]) == ["on", "off", "zero"] and record["seeds"] == [0, 1]
-    assert {(pair["left"], pair["right"]) for pair in record["differences"]} >= {("on", "off"), ("zero", "off")}
+    assert {(pair["left"], pair["right"]) for pair in record["differences"]} >= {
+        ("on", "off"),
+        ("zero", "off"),
+    }
     assert (out / "cells" / "on-0000.json").stat().st_mtime_ns == before
 
 

@@ -59,7 +59,7 @@ def race(
     no_leak: options.NoLeak = False,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels a side of the squares to train on. Default: 128; digits: 64."),
+        typer.Option(min=1, help="Pixels a side of the squares to train on. Default: 128; digits: 48."),
     ] = None,
     widths: Annotated[
         str | None,
