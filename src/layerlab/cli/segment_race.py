@@ -16,14 +16,14 @@ EPILOG = (
     "Your own folder: layerlab segment race photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --arms on,off"
 )
 
-# Of the tables: what a column shows, and how.
+# Of the tables: what a column shows. Broken by hand, or a terminal of 80 columns would break within words.
 _COLUMNS = {
     "IoU": "validation_iou",
-    "IoU, per image": "validation_iou_per_image",
+    "IoU,\nper\nimage": "validation_iou_per_image",
     "Dice": "validation_dice",
-    "boundary IoU": "validation_boundary_iou",
-    "calibration": "validation_calibration_error",
-    "stem gradient": "stem_gradient",
+    "boundary": "validation_boundary_iou",
+    "ECE": "validation_calibration_error",
+    "stem\ngrad.": "stem_gradient",
 }
 _MOST_CLASSES = 30
 
@@ -70,7 +70,7 @@ def race(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of every arm; none stops early. Default: 30; digits: less.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Squares a step.")] = 8,
+    batch: Annotated[int | None, typer.Option(min=1, help="Squares a step. Default: 8; digits: 4.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=1e-9, help="Of AdamW, at its height. Default: 0.003; digits: 0.01.")
     ] = None,
@@ -109,6 +109,7 @@ def race(
         "size": size,
         "widths": None if widths is None else tuple(segment_data.numbers(widths, "--widths", int)),
         "epochs": epochs,
+        "batch": batch,
         "learning_rate": learning_rate,
         "augment": augment,
     }
@@ -117,7 +118,6 @@ def race(
         start,
         norm=norm,
         up=up,
-        batch=batch,
         **{name: value for name, value in given.items() if value is not None},
     )
     wish = options.asked(
@@ -173,8 +173,9 @@ def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list
         )
     tables = [
         (
-            f"{results['data']}, {many}: means over classes and seeds, validation part",
-            ["arm", *_COLUMNS, "parameters", "s a seed"],
+            f"{results['data']}, {many}: means over classes and seeds, validation part (boundary: boundary IoU; ECE: "
+            "calibration error; stem grad.: norm of the first layer's gradient)",
+            ["arm", *_COLUMNS, "params", "s a\nseed"],
             standings,
             1,
         )
@@ -193,7 +194,7 @@ def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list
             ]
         )
     if rows:
-        columns = ["pair", "IoU", "95 % interval", "wins", "boundary IoU", "95 % interval"]
+        columns = ["pair", "IoU", "95 % interval", "wins", "boundary", "95 % interval"]
         tables.append(("Paired differences of mean IoU, pooled", columns, rows, 1))
     if results["class_differences"]:
         on, off = (results["classes"][arm] for arm in ("on", "off"))
@@ -206,13 +207,21 @@ def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list
             ]
             for index, (name, found) in enumerate(zip(classes, results["class_differences"], strict=True))
         ]
-        columns = ["class", "pooled, on", "off", "per image, on", "off", "on - off, pooled", "95 % interval"]
+        columns = [
+            "class",
+            "pooled,\non",
+            "off",
+            "per\nimage,\non",
+            "off",
+            "on - off,\npooled",
+            "95 % interval",
+        ]
         tables.append(("IoU by class", columns, by_class[:_MOST_CLASSES], 1))
     return tables
 
 
 def _interval(found: dict[str, Any]) -> str:
-    return "-" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
+    return "-" if found["low"] is None else f"{found['low']:+.2f} to {found['high']:+.2f}"
 
 
 def _shown(value: float | None) -> str:

@@ -22,7 +22,7 @@ from layerlab.segmentation.settings import Settings
 RACE_KIND = "segmentation-race"
 TRAINED, PROGRESS = "trained", "progress"
 
-BUILT_IN = Settings(widths=(8, 16, 32), size=48, batch=8, epochs=10, learning_rate=1e-2, patience=None)
+BUILT_IN = Settings(widths=(8, 16, 32), size=48, batch=4, epochs=10, learning_rate=1e-2, patience=None)
 """For the built-in set: three seeds of every arm in less than four minutes on two cores."""
 
 
