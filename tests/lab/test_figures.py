@@ -186,6 +186,15 @@ def test_a_logarithmic_chart_leaves_out_what_has_no_logarithm_and_marks_what_it_
         charts.line_chart([{**curve, "mean": [0.0, 0.0, None, -1.0]}], "energy", scale="log")
 
 
+def test_a_logarithmic_axis_within_one_power_of_ten_holds_numbers() -> None:
+    for low, high, wanted in ((0.037, 0.041, "0.038"), (0.021, 0.09, "0.05"), (0.2, 300.0, "100")):
+        curve = {"label": "norm", "x": [0, 1], "mean": [low, high]}
+        figure = charts.line_chart([curve], "norm", scale="log", decimals=2)
+        texts = [element.text for element in ET.fromstring(figure.svg).iter(f"{SVG}text")]
+        assert wanted in texts
+    assert "20" not in texts
+
+
 def test_a_histogram_has_a_bar_a_bin() -> None:
     figure = charts.histogram([1, 10, 100], [3, 1], "size", "components", label="components", scale="log")
     titles = [title.text or "" for title in ET.fromstring(figure.svg).iter(f"{SVG}title")]

@@ -107,6 +107,16 @@ def test_all_problems_are_told_at_once(place: Place) -> None:
     assert len(found.left_out) == 5
 
 
+def test_damage_behind_the_head_is_skipped_too(place: Place) -> None:
+    for name in ("good", "good2", "cut"):
+        place.put(name, picture(40, 60), mask(0, 255, height=40, width=60))
+    cut = place.images / "cut.png"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    found = place.open(Asked(skip=True))
+    assert list(found.names) == ["good", "good2"]
+    assert [problem.file for problem in found.left_out] == [str(cut)]
+
+
 def test_many_problems_are_cut_to_what_a_person_reads(place: Place) -> None:
     for number in range(30):
         place.put(str(number), picture(), None)

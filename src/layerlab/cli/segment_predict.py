@@ -60,16 +60,20 @@ def predict(
     from layerlab.segmentation.tiles import Tiling
 
     predictor = Predictor(open_trained(run), scale=scale, tiling=Tiling(tile, overlap))
-    with progress.share("predicting") as tell:
-        folder = predict_folder(
-            predictor,
-            images,
-            out,
-            outputs=Outputs(overlay, confidence),
-            force=force,
-            command=["layerlab", *sys.argv[1:]],
-            tell=tell,
-        )
+    try:
+        with progress.share("predicting") as tell:
+            folder = predict_folder(
+                predictor,
+                images,
+                out,
+                outputs=Outputs(overlay, confidence),
+                force=force,
+                command=["layerlab", *sys.argv[1:]],
+                tell=tell,
+            )
+    except KeyboardInterrupt:
+        say(f"interrupted; what was predicted is in {out}: run the same command to go on")
+        raise
     record = {"run": str(folder.path), **folder.meta["results"]}
     if overlay:
         record["report"] = str(write(prediction_page(folder), folder.path / "report.html"))

@@ -173,7 +173,7 @@ def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list
         )
     tables = [
         (
-            f"{results['data']}, {many}: means over classes and seeds, validation part (boundary: boundary IoU; ECE: "
+            f"{results['data']}, {many}: means over classes and seeds, validation part (IoU: pooled; boundary: boundary IoU; ECE: "
             "calibration error; stem grad.: norm of the first layer's gradient)",
             ["arm", *_COLUMNS, "params", "s a\nseed"],
             standings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,7 +165,8 @@ def train(
         f"{results['step_seconds']:.1f} s an epoch, {results['seconds']:.0f} s in all"
     )
     say(f"report: {page}")
-    say(f"run folder: {folder}; predict with: layerlab segment predict {folder} FOLDER --out OUT")
+    typed = shlex.quote(str(folder))
+    say(f"run folder: {folder}; predict with: layerlab segment predict {typed} FOLDER --out OUT")
 
 
 def _print(results: dict[str, Any], config: dict[str, Any]) -> None:

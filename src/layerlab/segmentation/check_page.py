@@ -12,7 +12,6 @@ from layerlab.errors import UserError
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report.page import (
     Block,
-    Callout,
     Cell,
     Column,
     KeyFigure,
@@ -54,7 +53,7 @@ def check_page(run: RunFolder, checked: Checked) -> Page:
     worst = record["findings"][0] if record["findings"] else None
     lead: list[Block] = [KeyFigures(_key_figures(record))]
     if worst is not None:
-        lead.append(Callout("note", f"{_WORDS[worst['severity']]}: {_plain(worst['words'])}."))
+        lead.append(Text(f"**{_WORDS[worst['severity']]}:** {_plain(worst['words'])}."))
     return Page(
         f"The folder {_plain(record['name'])}",
         f"{record['usable']:,} images with masks that can be used, of {record['pairs']:,} pairs.",
@@ -71,7 +70,8 @@ def _plain(text: str) -> str:
 def _key_figures(record: Record) -> list[KeyFigure]:
     counted = {severity: sum(f["severity"] == severity for f in record["findings"]) for severity in _WORDS}
     told = ", ".join(
-        f"{count} {word.lower()}s" for (_, word), count in zip(_WORDS.items(), counted.values(), strict=True)
+        f"{count} {word.lower()}{'' if count == 1 else 's'}"
+        for (_, word), count in zip(_WORDS.items(), counted.values(), strict=True)
     )
     classes = [] if record["classes"] is None else list(record["classes"]["classes"])
     parts = record["parts"]

@@ -186,7 +186,7 @@ def of_pictures(looks: Sequence[Look]) -> list[Finding]:
             "grey and RGB images",
             Counter("grey" if header.kind == "grey" else "RGB" for _, header, _ in named),
         ),
-        ("images of 8 and 16 bits", Counter(f"{header.bits} bits" for _, header, _ in named)),
+        ("images of 8 and 16 bits", Counter(f"of {header.bits} bits" for _, header, _ in named)),
     ):
         if len(values) > 1:
             counts = ", ".join(f"{count:,} {value}" for value, count in values.most_common())

@@ -30,7 +30,7 @@ class Asked:
         ignore: where ``classes`` is None: mask values to leave out of the inference, as `Classes.parse` takes them.
         split: which images train; None takes the folders train/, val/ and test/ if there are such, else chance.
         mask_suffix: what masks have at the end of their names that images have not.
-        skip: leave out what has problems instead of refusing the folder.
+        skip: leave out what has problems instead of refusing the folder; costs decoding all images.
         no_leak: keep images that are there twice, to the pixel or nearly, in one part; costs decoding all of them.
     """
 
@@ -123,7 +123,8 @@ def folder(
 ) -> FolderSet:
     """A set of images from a folder of images and one of masks, paired by name.
 
-    Reads every mask and the head of every image, on all cores; tells all problems at once.
+    Reads every mask and the head of every image (all of it where ``asked`` needs that), on all cores; tells all
+    problems at once.
 
     Args:
         images: the folder of images: PNG, JPEG, TIFF or BMP, of any sizes, sub-folders included.
@@ -147,7 +148,8 @@ def folder(
     """
     asked = asked or Asked()
     listing = match(images, masks, mask_suffix=asked.mask_suffix)
-    looks = look_all(listing.pairs, decode=asked.no_leak, progress=progress)
+    # Damage behind an image's head shows only when it is decoded: what is to be skipped must be found now.
+    looks = look_all(listing.pairs, decode=asked.no_leak or asked.skip, progress=progress)
     return assemble(Path(images), listing, looks, asked)
 
 

@@ -39,7 +39,7 @@ class Content:
         digest: of its pixels: equal for equal pictures, however they are stored.
         thumbnail: ``(16, 16)`` uint8 grey.
         low, high: smallest and largest value.
-        values: how many different grey levels, at most 257 (that is, more than 256).
+        values: how many different grey levels of 8 bits, at most 256.
     """
 
     digest: bytes

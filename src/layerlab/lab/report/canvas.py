@@ -248,16 +248,25 @@ def clean_label(text: str, longest: int = 60) -> str:
 
 
 def plain_powers(axis: Axis) -> None:
-    """Powers of ten as text: matplotlib writes them as formulas, which the browser does not read."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """Powers of ten as text: matplotlib writes them as formulas, which the browser does not read.
+
+    Within one power of ten what lies between is named, or the axis would hold no number.
+    """
+    from matplotlib.ticker import FuncFormatter
 
     def written(value: float, position: int) -> str:
         if not 0 < value < 1e-3 and value < 1e5:
             return f"{value:g}"
         return "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS)
 
+    def between(value: float, position: int) -> str:
+        low, high = sorted(axis.get_view_interval())
+        decades = math.log10(high / low)
+        leading = f"{value:.6e}"[0]
+        return f"{value:g}" if decades < 0.4 or (decades < 1 and leading in "235") else ""
+
     axis.set_major_formatter(FuncFormatter(written))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_formatter(FuncFormatter(between))
 
 
 def powers_of_two(axes: Axes) -> None:

@@ -96,16 +96,18 @@ def _key_figures(results: Results) -> list[KeyFigure]:
         if arm in results["contestants"]:
             mean = results["contestants"][arm]["metrics"]["validation_iou"]["mean"]
             said = f"the document: about {100 * DOCUMENT[arm]:.0f} %, other data"
-            figures_.append(KeyFigure(f"{100 * mean:.1f} %", f"mean validation IoU, {label(arm)}", said))
+            figures_.append(
+                KeyFigure(f"{100 * mean:.1f} %", f"mean validation IoU, pooled, {label(arm)}", said)
+            )
     for pair in results["differences"]:
         if (pair["left"], pair["right"]) == ("on", "off"):
             for metric, words in (
-                ("validation_iou", "mean IoU"),
-                ("validation_boundary_iou", "boundary IoU"),
+                ("validation_iou", "mean IoU, pooled"),
+                ("validation_boundary_iou", "boundary IoU, pooled"),
             ):
                 found = pair["metrics"][metric]
                 points = f"{100 * found['mean']:+.1f}".replace("-", "−")
-                figures_.append(KeyFigure(points, f"points of {words}, with − without", _span(found)))
+                figures_.append(KeyFigure(points, f"points of {words}: with − without", _span(found)))
     seconds = sum(entry["seconds"] for entry in results["contestants"].values())
     return figures_ or [KeyFigure(f"{seconds:.0f} s", "of training")]
 

@@ -30,6 +30,7 @@ from layerlab.segmentation.prediction.predictor import Predictor
 
 PREDICT_KIND = "segmentation-predict"
 _PIECE = 2**22  # bytes
+_CELL = {"name", "height", "width", "working", "shares", "confidence", "notes", "sha256"}
 _LONGEST = 230  # of the 255 bytes that a name may have; writing adds to it for a moment
 
 
@@ -196,7 +197,8 @@ def _finished(run: RunFolder, name: str, digest: str, outputs: Outputs) -> dict[
     except UserError:
         # Not there, or damaged: the picture is predicted, and the record written again.
         return None
-    return cell if isinstance(cell, dict) and cell.get("sha256") == digest else None
+    whole = isinstance(cell, dict) and cell.keys() >= _CELL and cell["sha256"] == digest
+    return cell if whole else None
 
 
 def _pooled(classes: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
