@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import re
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from layerlab.claims import CheckResult, check
+from layerlab.catalogue import catalogue
+from layerlab.claims import CheckResult, Register, check
 from layerlab.claims.checking import Checked
 from layerlab.claims.outcome import Measurement, Outcome
 from layerlab.claims.slack import exact
@@ -23,7 +25,7 @@ from layerlab.graph import experiments, runs
 from layerlab.graph.theorems import CLAIMS
 from layerlab.lab.race import summarise
 from layerlab.lab.report.page import Text
-from layerlab.reproduce import CHAPTERS, reproduce
+from layerlab.reproduce import CHAPTERS, reproduce, theorems
 from layerlab.reproduce import graph as chapter
 
 COURSE_CELLS, PUBLIC_CELLS = 2 * 2, 4 * 2
@@ -50,9 +52,14 @@ class Shown:
     stop_after: int = 10**9
     titles: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
     cells: list[tuple[str, int]] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
 
     @contextmanager
-    def __call__(
+    def checks(self, title: str, ids: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+        yield lambda cell: self.checked.append(cell["contestant"])
+
+    @contextmanager
+    def race(
         self, title: str, models: Sequence[str], seeds: int
     ) -> Iterator[Callable[[dict[str, Any]], None]]:
         self.titles.append((title, tuple(models), seeds))
@@ -89,11 +96,20 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
         patch.setattr(experiments, "fit", counted)
         trained.append(0)
         with pytest.raises(KeyboardInterrupt):
-            reproduce(out, display=Shown(stop_after=3), seeds=2, jobs=1, command=["layerlab", "reproduce"])
+            reproduce(
+                out,
+                display=Shown(stop_after=3),
+                only=["graph"],
+                seeds=2,
+                jobs=1,
+                command=["layerlab", "reproduce"],
+            )
         assert not (out / "report.html").exists()
         trained.append(0)
         chapters: list[str] = []
-        page, summary = reproduce(out, display=shown, seeds=2, jobs=1, on_chapter=chapters.append)
+        page, summary = reproduce(
+            out, display=shown, only=["graph"], seeds=2, jobs=1, on_chapter=chapters.append
+        )
     assert page == out / "report.html"
     assert chapters == ["graph"]
     return Reproduced(out, page.read_text(encoding="utf-8"), summary, shown, trained)
@@ -119,7 +135,7 @@ def test_an_interrupted_reproduction_goes_on(reproduced: Reproduced) -> None:
 
 def test_every_experiment_is_a_run_of_its_own(reproduced: Reproduced) -> None:
     entries = {entry.name for entry in reproduced.out.iterdir()}
-    assert entries == {"run.json", "report.html", "cora-course", "cora-public"}
+    assert entries == {"run.json", "report.html", "claims", "cora-course", "cora-public"}
     meta = json.loads((reproduced.out / "run.json").read_text(encoding="utf-8"))
     assert meta["command"] == "layerlab reproduce"
     assert (meta["results"]["chapters"], meta["results"]["seeds"]) == (["graph"], 2)
@@ -162,14 +178,14 @@ def test_the_page_tells_the_story(reproduced: Reproduced) -> None:
         "81.5 % in the paper",
         "83.0 % in the paper",
         "81.0 % in the paper",
-        "The theorems, checked",
+        "Graphs: Laplacians, GCN, GAT and SGC",
         "layerlab graph race cora --models gat,gcn,sgc,mlp --protocol public --seeds 2",
         "2 seeds each",
         "weight_decay",
     ):
         assert expected in text, expected
     for finding in reproduced.summary["findings"]:
-        assert finding["measured"] in text
+        assert finding["measured" if finding["id"].startswith("experiment.") else "question"] in text
     assert "nan" not in re.findall(r"\b\w+\b", text.lower())
     # Self-contained: nothing is fetched.
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", reproduced.page)
@@ -190,7 +206,9 @@ def test_a_quick_look_is_widened_in_its_folder(reproduced: Reproduced, tmp_path:
     shutil.copytree(reproduced.out, out)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
     with quickly():
-        page, summary = reproduce(out, display=Shown(), seeds=3, jobs=1, command=["layerlab", "again"])
+        page, summary = reproduce(
+            out, display=Shown(), only=["graph"], seeds=3, jobs=1, command=["layerlab", "again"]
+        )
     after = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
     assert {path: after[path] for path in before} == before
     assert {path.stem for path in after.keys() - before.keys()} == {
@@ -209,7 +227,7 @@ def test_a_quick_look_is_widened_in_its_folder(reproduced: Reproduced, tmp_path:
 
 
 def test_what_cannot_be_reproduced_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown chapter 'vision'; expected one of graph"):
+    with pytest.raises(UserError, match="unknown chapter 'vision'; expected one of gradflow, attention"):
         reproduce(tmp_path / "out", display=Shown(), only=["graph", "vision"])
     with pytest.raises(UserError, match="at least 2 seeds, got 1"):
         reproduce(tmp_path / "out", display=Shown(), seeds=1)
@@ -224,10 +242,10 @@ def test_what_cannot_be_reproduced_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_on_the_command_line(reproduced: Reproduced, cli: Callable[..., Any]) -> None:
     with quickly():
-        shown = cli("reproduce", "--out", reproduced.out, "--seeds", 2, "--jobs", 1)
+        shown = cli("reproduce", "--out", reproduced.out, "--only", "graph", "--seeds", 2, "--jobs", 1)
     assert shown.status == 0
     assert (
-        f"{reproduced.summary['hold']} of {6 + len(CLAIMS)} hold, {reproduced.summary['refuted']} refuted"
+        f"{reproduced.summary['hold']} of {6 + len(CLAIMS)} statements hold, {reproduced.summary['refuted']} are"
         in shown.out
     )
     assert "Is the GAT more accurate" in shown.out
@@ -261,7 +279,7 @@ def test_how_many_seeds(
 
     def recorded(out: Path, **options: Any) -> Any:
         asked.append({"out": out, **options})
-        return out / "report.html", {"findings": [], "hold": 0, "refuted": 0, "of": 0}
+        return out / "report.html", {"findings": [], "parts": [], "hold": 0, "refuted": 0, "of": 0}
 
     monkeypatch.setattr("layerlab.reproduce.reproduce", recorded)
     assert cli("reproduce", "--out", tmp_path, *arguments).status == 0
@@ -388,17 +406,15 @@ def test_a_papers_mean_may_be_a_point_higher(model: str, mean: float, verdict: s
     assert finding.measured == f"{100 * mean:.1f} % (sd 1.4), 2 seeds"
 
 
-def checked_claim(*entries: tuple[str, float]) -> CheckResult:
+def checked_claim(*entries: tuple[str, float]) -> theorems.CheckedClaim:
     """A check with made-up outcomes: (role, measured), the bound being 1."""
-    from layerlab.catalogue import catalogue
-
     claim = catalogue()["graph.lambda-max"]
     checked = []
     for role, measured in entries:
         outcome = Outcome("<=", Measurement(measured, 1.0, exact("made up")), seed=0)
         accepted = ("violated",) if role == "falsifier" else ("holds",)
         checked.append(Checked(role, role, accepted, outcome))  # type: ignore[arg-type]
-    return CheckResult(claim, 0, tuple(checked))
+    return theorems.CheckedClaim(claim, CheckResult(claim, 0, tuple(checked)).to_dict())
 
 
 @pytest.mark.parametrize(
@@ -424,13 +440,55 @@ def checked_claim(*entries: tuple[str, float]) -> CheckResult:
 def test_a_theorem_holds_when_its_falsifiers_are_caught(
     entries: list[tuple[str, float]], verdict: str, measured: str
 ) -> None:
-    finding = chapter._claim_finding(checked_claim(*entries))
+    finding = theorems.finding(checked_claim(*entries))
     assert (finding.verdict, finding.measured) == (verdict, measured)
 
 
 def test_a_claim_of_the_catalogue_becomes_a_finding() -> None:
-    from layerlab.catalogue import catalogue
+    claim = catalogue()["graph.gat-coefficients"]
+    record = check(claim, 0).to_dict()
+    finding = theorems.finding(theorems.CheckedClaim(claim, record))
+    assert (finding.id, finding.verdict, finding.detail) == (claim.id, "holds", record)
 
-    result = check(catalogue()["graph.gat-coefficients"], 0)
-    finding = chapter._claim_finding(result)
-    assert (finding.id, finding.verdict, finding.detail) == (result.claim.id, "holds", result.to_dict())
+
+# ------------------------------------------------------------------- the claims
+
+
+def test_claims_of_several_domains_are_checked_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"gradflow": ["gradflow.product"], "projection": ["projection.unit-vectors-as-printed"]}
+    register = Register(catalogue()[claim] for ids in few.values() for claim in ids)
+    monkeypatch.setattr(theorems, "catalogue", lambda: register)
+    shown = Shown()
+    page, summary = reproduce(tmp_path / "out", display=shown, only=list(few), seeds=2, jobs=1)
+    assert shown.checked == [claim for ids in few.values() for claim in ids]
+    assert [finding["verdict"] for finding in summary["findings"]] == ["holds", "refuted"]
+    assert [(part["hold"], part["printed_wrongly"], part["unexpected"]) for part in summary["parts"]] == [
+        (1, 0, []),
+        (0, 1, []),
+    ]
+    text = words(page.read_text(encoding="utf-8"))
+    assert "Errata" in text and "Counterexample" in text and "Control" in text
+    monkeypatch.setattr(theorems, "check", lambda *_: pytest.fail("checked again"))
+    assert reproduce(tmp_path / "out", display=Shown(), only=list(few), seeds=2, jobs=1)[1] == summary
+    changed = [replace(register[claim], statement="something else") for claim in register]
+    monkeypatch.setattr(theorems, "catalogue", lambda: Register(changed))
+    with pytest.raises(UserError, match=r"gradflow\.product has changed .* remove its folder 'claims'"):
+        reproduce(tmp_path / "out", display=Shown(), only=list(few), seeds=2, jobs=1)
+
+
+def test_a_claim_that_comes_out_otherwise_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    claim = catalogue()["gradflow.product"]
+
+    @functools.wraps(claim.measure)
+    def planted(*_: Any, **__: Any) -> Measurement:
+        return Measurement(2.0, 1.0, exact("planted"))
+
+    claim = replace(claim, measure=planted)
+    monkeypatch.setattr(theorems, "catalogue", lambda: Register([claim]))
+    page, summary = reproduce(tmp_path / "out", display=Shown(), only=["gradflow"], seeds=2, jobs=1)
+    assert summary["parts"][0]["unexpected"] == ["gradflow.product"]
+    assert (summary["hold"], summary["refuted"]) == (0, 1)
+    text = words(page.read_text(encoding="utf-8"))
+    assert "0 of 1" in text and "1 of 1" not in text

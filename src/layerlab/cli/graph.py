@@ -264,7 +264,7 @@ def race(
     names = [name.strip() for name in models.split(",") if name.strip()]
     folder = out or Path("runs") / f"race-{slug(data)}{f'-{protocol}' if protocol else ''}"
     try:
-        with progress.cells(slug(data), names, seeds) as report:
+        with progress.race(slug(data), names, seeds) as report:
             run, summary = race_run(
                 data,
                 names,

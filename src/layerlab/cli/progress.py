@@ -79,7 +79,7 @@ def share(description: str) -> Iterator[Callable[[float, str], None]]:
 
 
 @contextmanager
-def cells(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def race(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """One bar a contestant with its mean so far; yields ``report(cell)``."""
     with _live("{task.fields[mean]}") as progress:
         tasks = {name: progress.add_task(f"{title}: {name}", total=seeds, mean="") for name in contestants}
@@ -92,6 +92,14 @@ def cells(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callab
             progress.update(tasks[name], advance=1, mean=f"mean accuracy {mean:.1f} %")
 
         yield report
+
+
+@contextmanager
+def checks(title: str, ids: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """One bar over checks of claims, with the last one; yields ``report(cell)``."""
+    with _live("{task.fields[last]}") as progress:
+        task = progress.add_task(title, total=len(ids), last="")
+        yield lambda cell: progress.update(task, advance=1, last=cell["contestant"])
 
 
 @contextmanager

@@ -14,7 +14,11 @@ EPILOG = "Example: layerlab reproduce --only graph --out reproduce"
 def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of the runs and of report.html.")] = Path("reproduce"),
     only: Annotated[
-        list[str] | None, typer.Option(help="A chapter (graph); may be given several times. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help="gradflow, attention, estimators, projection, graph or segmentation; may be given several times. "
+            "Default: all."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="3 seeds instead of 20: a first look, wide intervals.")
@@ -41,7 +45,7 @@ def reproduce(
     try:
         page, summary = run(
             out,
-            display=progress.cells,
+            display=progress,
             only=only or (),
             seeds=seeds or (QUICK_SEEDS if quick else SEEDS),
             jobs=jobs,
@@ -54,10 +58,27 @@ def reproduce(
     if as_json:
         print_json({"report": str(page), **summary})
         return
+    figures = [f for f in summary["findings"] if f["id"].startswith("experiment.")]
+    if figures:
+        print_table(
+            "Figures of the documents and the papers",
+            ["question", "said", "measured", "verdict"],
+            [[f["question"], f["document"], f["measured"], f["verdict"]] for f in figures],
+            left=4,
+        )
     print_table(
-        f"{summary['hold']} of {summary['of']} hold, {summary['refuted']} refuted",
-        ["question", "said", "measured", "verdict"],
-        [[f["question"], f["document"], f["measured"], f["verdict"]] for f in summary["findings"]],
-        left=4,
+        f"{summary['hold']} of {summary['of']} statements hold, {summary['refuted']} are refuted",
+        ["part", "where", "claims that hold", "printed wrongly", "unexpected"],
+        [
+            [
+                part["title"],
+                part["place"],
+                str(part["hold"]),
+                str(part["printed_wrongly"]),
+                ", ".join(part["unexpected"]) or "none",
+            ]
+            for part in summary["parts"]
+        ],
+        left=2,
     )
     say(f"report: {page}")

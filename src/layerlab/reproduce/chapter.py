@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from layerlab.lab.race import CellResult
 from layerlab.lab.report.page import Block, KeyFigure, Section
 
-# Shows the progress of a race: given a title, the contestants and the number of seeds, a context whose value is
-# called with every finished cell.
-Display = Callable[[str, Sequence[str], int], AbstractContextManager[Callable[[CellResult], None]]]
+Report = Callable[[CellResult], None]
+
+
+class Display(Protocol):
+    """Shows progress: contexts whose value is called with every finished cell."""
+
+    def race(self, title: str, names: Sequence[str], seeds: int) -> AbstractContextManager[Report]:
+        """Of a race of these contestants over so many seeds."""
+
+    def checks(self, title: str, ids: Sequence[str]) -> AbstractContextManager[Report]:
+        """Of checks of these claims."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ChapterResult:
-    """A finished chapter: findings for machines, blocks for the page."""
+    """The experiments of a chapter: findings for machines, blocks for the page."""
 
     findings: list[Finding]
     key_figures: list[KeyFigure]

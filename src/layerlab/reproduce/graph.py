@@ -1,4 +1,4 @@
-"""Section 3 of the documents: GCN against GAT by the course's protocol, then by the papers', and the theorems."""
+"""Section 3 of the documents: GCN against GAT by the course's protocol, then by the papers'."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from layerlab.catalogue import catalogue
-from layerlab.claims import CheckResult, check
 from layerlab.graph.runs import race_run
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import race as drawn
@@ -34,27 +32,24 @@ LABELS = {"gcn": "GCN", "gat": "GAT", "sgc": "SGC", "mlp": "MLP"}
 
 
 def chapter(options: Options, display: Display) -> ChapterResult:
-    """Race by both protocols, check the graph claims, and tell what came out."""
+    """Race by both protocols and tell what came out."""
     course = _race(options, display, "course protocol", "course", ["gat", "gcn"])
     public = _race(options, display, "public split", "public", ["gat", "gcn", "sgc", "mlp"])
-    checks = [check(claim, options.claim_seed) for claim in catalogue().select(["graph.*"])]
     findings = [
         _document_finding("gcn", course.results),
         _document_finding("gat", course.results),
         _difference_finding(course.results),
         *[_paper_finding(model, public.results) for model in PAPERS],
-        *[_claim_finding(result) for result in checks],
     ]
     by_id = {finding.id: finding for finding in findings}
     return ChapterResult(
         findings,
-        _key_figures(course.results, public.results, checks),
+        _key_figures(course.results, public.results),
         _story(by_id),
         [
             _course_section(course, findings[:2]),
             _comparison_section(course.results, by_id["experiment.gat-beats-gcn"]),
             _public_section(public),
-            _claims_section(checks),
             _settings_section({"course": course, "public": public}),
         ],
     )
@@ -72,7 +67,7 @@ class _Raced:
 def _race(options: Options, display: Display, title: str, protocol: str, models: list[str]) -> _Raced:
     folder = Path(options.out) / f"cora-{protocol}"
     command = _rerun(protocol, models, options.seeds)
-    with display(f"Cora, {title}", models, options.seeds) as report:
+    with display.race(f"Cora, {title}", models, options.seeds) as report:
         run, summary = race_run(
             "cora",
             models,
@@ -150,29 +145,10 @@ def _paper_finding(model: str, results: Mapping[str, Any]) -> Finding:
     )
 
 
-def _claim_finding(result: CheckResult) -> Finding:
-    claim = result.claim
-    subjects = [entry for entry in result.checked if entry.role != "falsifier"]
-    broken = [entry for entry in result.checked if entry.role == "falsifier"]
-    # A claim that is expected to be refuted is one that the document prints wrongly.
-    as_said = result.as_expected and claim.expected == "holds"
-    return Finding(
-        claim.id,
-        claim.title,
-        claim.source,
-        f"{sum(e.as_expected for e in subjects)} of {len(subjects)} subjects as expected; "
-        f"{sum(e.as_expected for e in broken)} of {len(broken)} falsifiers caught",
-        "holds" if as_said else "refuted",
-        result.to_dict(),
-    )
-
-
 # ------------------------------------------------------------------- the page
 
 
-def _key_figures(
-    course: Mapping[str, Any], public: Mapping[str, Any], checks: list[CheckResult]
-) -> list[KeyFigure]:
+def _key_figures(course: Mapping[str, Any], public: Mapping[str, Any]) -> list[KeyFigure]:
     finding = _difference_finding(course)
     detail = finding.detail
     best = max(PAPERS, key=lambda model: public["contestants"][model]["mean"])
@@ -191,11 +167,6 @@ def _key_figures(
             f"{100 * public['contestants'][best]['mean']:.1f} %",
             f"{LABELS[best]}, public split",
             f"its paper: {100 * PAPERS[best]:.1f} %",
-        ),
-        KeyFigure(
-            f"{sum(result.as_expected for result in checks)} of {len(checks)}",
-            "theorems came out as expected",
-            "falsifiers included",
         ),
     ]
 
@@ -326,41 +297,6 @@ def _public_section(public: _Raced) -> Section:
             Code(str(public.run.meta["command"]), "Run this experiment alone"),
         ],
     )
-
-
-def _claims_section(checks: list[CheckResult]) -> Section:
-    blocks: list[Block] = []
-    for result in checks:
-        claim = result.claim
-        rows: list[list[str | Cell]] = []
-        for entry in result.checked:
-            outcome = entry.outcome
-            numbers = [("measured", ".6g"), ("bound", ".6g"), ("slack", ".2g")]
-            cells = [
-                Cell("–")
-                if outcome.unmet
-                else Cell(f"{getattr(outcome, name):{form}}", getattr(outcome, name))
-                for name, form in numbers
-            ]
-            name = f"broken on purpose: {entry.name}" if entry.role == "falsifier" else entry.name
-            rows.append(
-                [name, *cells, Cell(verdict=outcome.verdict), "yes" if entry.as_expected else "**no**"]
-            )
-        right = sum(entry.as_expected for entry in result.checked)
-        headings = ("Subject", "measured", "bound", "slack", "verdict", "as expected")
-        blocks += [
-            Text(f"**{claim.title}.** {claim.statement}. *{claim.source}.*"),
-            Table(
-                f"`{claim.id}`: {right} of {len(rows)} came out as expected",
-                [
-                    Column(name, "right" if 1 <= position <= 3 else "left")
-                    for position, name in enumerate(headings)
-                ],
-                rows,
-            ),
-        ]
-    blocks.append(Code("layerlab claims check 'graph.*'", "Check these alone"))
-    return Section("The theorems, checked", "claims", blocks)
 
 
 def _settings_section(races: Mapping[str, _Raced]) -> Section:

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
 from layerlab.lab.records import create_run, environment
-from layerlab.lab.report.page import KeyFigures, Page, Section, write
+from layerlab.lab.report.page import (
+    Block,
+    Cell,
+    Column,
+    KeyFigure,
+    KeyFigures,
+    Page,
+    Section,
+    Table,
+    write,
+)
 from layerlab.lab.report.race import environment_section
+from layerlab.reproduce import theorems
 from layerlab.reproduce.chapter import ChapterResult, Display, Options
 
-# Chapter -> module with a function `chapter`; imported when it is run.
-CHAPTERS = {"graph": "layerlab.reproduce.graph"}
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part of the documents: one domain of the register of claims.
+
+    Args:
+        title: as a heading.
+        place: where in the documents (HW: homework 4, SOL: solutions of assignment 4).
+        experiments: module with a function `chapter`, imported when it is run; None where there are theorems only.
+    """
+
+    title: str
+    place: str
+    experiments: str | None = None
+
+
+# In the order of the documents.
+CHAPTERS = {
+    "gradflow": Chapter("Gradients through depth and time", "HW 1.1, 1.2; SOL 1.1, 1.2"),
+    "attention": Chapter("Efficient attention", "HW 1.3; SOL 1.3, 1.4"),
+    "estimators": Chapter("Score-function estimators", "HW 2"),
+    "projection": Chapter("Almost orthogonal vectors", "SOL 2.1"),
+    "graph": Chapter("Graphs: Laplacians, GCN, GAT and SGC", "HW 3; SOL 3", "layerlab.reproduce.graph"),
+    "segmentation": Chapter("U-Net and its skip connections", "SOL 4"),
+}
 DOCUMENTS = "CSC413, winter 2022: homework 4 and the solutions of assignment 4"
 SEEDS = 20
 QUICK_SEEDS = 3
@@ -44,7 +78,8 @@ def reproduce(
         on_chapter: called with the name of each chapter before it runs.
 
     Returns:
-        The page's path, and the summary as JSON: ``{"chapters", "seeds", "findings", "hold", "refuted", "of"}``.
+        The page's path, and the summary as JSON: ``{"chapters", "seeds", "parts", "findings",
+        "hold", "refuted", "of"}``.
 
     Raises:
         UserError: an unknown chapter, too few seeds, or a folder that holds something else.
@@ -57,15 +92,27 @@ def reproduce(
     # Neither chapters nor seeds: a quick look is widened to the whole in the same folder, its cells kept.
     run = create_run(out, "reproduce", command, {"documents": DOCUMENTS})
     options = Options(out=run.path, seeds=seeds, jobs=jobs)
-    results = {}
+    checks = theorems.check_claims(names, options, display)
+    by_chapter = {name: [c for c in checks if c.claim.id.startswith(f"{name}.")] for name in names}
+    results: dict[str, ChapterResult] = {}
     for name in names:
+        if (module := CHAPTERS[name].experiments) is None:
+            continue
         if on_chapter is not None:
             on_chapter(name)
-        results[name] = import_module(CHAPTERS[name]).chapter(options, display)
-    findings = [asdict(finding) for result in results.values() for finding in result.findings]
+        results[name] = import_module(module).chapter(options, display)
+    findings = [
+        asdict(found)
+        for name in names
+        for found in (
+            *(results[name].findings if name in results else ()),
+            *map(theorems.finding, by_chapter[name]),
+        )
+    ]
     summary = {
         "chapters": names,
         "seeds": seeds,
+        "parts": _parts(names, results, by_chapter),
         "findings": findings,
         "hold": sum(finding["verdict"] == "holds" for finding in findings),
         "refuted": sum(finding["verdict"] == "refuted" for finding in findings),
@@ -73,16 +120,96 @@ def reproduce(
     }
     run.finish(summary)
     made = {"command": shlex.join(command) or run.meta["command"], "environment": environment()}
-    page = _page(results, seeds, {**run.meta, **made})
+    page = _page(names, results, by_chapter, summary, {**run.meta, **made})
     return write(page, run.path / "report.html"), summary
 
 
-def _page(results: dict[str, ChapterResult], seeds: int, meta: dict[str, Any]) -> Page:
-    lead = [block for result in results.values() for block in (KeyFigures(result.key_figures), *result.story)]
-    sections: list[Section] = [section for result in results.values() for section in result.sections]
+def _page(
+    names: Sequence[str],
+    results: Mapping[str, ChapterResult],
+    checks: Mapping[str, Sequence[theorems.CheckedClaim]],
+    summary: Mapping[str, Any],
+    meta: dict[str, Any],
+) -> Page:
+    every = [checked for name in names for checked in checks[name]]
+    errata = [checked for checked in every if checked.claim.expected == "refuted"]
+    outcomes = [entry for checked in every for entry in checked.outcomes(falsifiers=True)]
+    lead: list[Block] = [
+        KeyFigures(
+            [
+                KeyFigure(
+                    f"{sum(checked.as_expected for checked in every)} of {len(every)}",
+                    "claims came out as expected",
+                    f"{sum(checked.holds for checked in every)} hold, {len(errata)} are printed wrongly",
+                ),
+                KeyFigure(
+                    f"{sum(entry['as_expected'] for entry in outcomes)} of {len(outcomes)}",
+                    "controls caught",
+                    "objects and formulas broken on purpose",
+                ),
+                *(figure for result in results.values() for figure in result.key_figures),
+            ]
+        ),
+        _table(summary["parts"]),
+        *(block for result in results.values() for block in result.story),
+    ]
+    sections: list[Section] = []
+    for name in names:
+        if name in results:
+            sections += results[name].sections
+        sections.append(theorems.section(name, CHAPTERS[name].title, checks[name]))
     return Page(
         "Two course documents, run again",
-        f"Section 3, graphs: GCN, GAT and SGC on Cora, {seeds} seeds each, beside what documents and papers say.",
+        f"{DOCUMENTS}: every theorem checked, every experiment repeated, {summary['seeds']} seeds each.",
         lead,
-        [*sections, environment_section(meta)],
+        [*sections, *theorems.errata(every), environment_section(meta)],
+    )
+
+
+def _parts(
+    names: Sequence[str],
+    results: Mapping[str, ChapterResult],
+    checks: Mapping[str, Sequence[theorems.CheckedClaim]],
+) -> list[dict[str, Any]]:
+    """What came of each chapter, in numbers."""
+    return [
+        {
+            "chapter": name,
+            "title": CHAPTERS[name].title,
+            "place": CHAPTERS[name].place,
+            "hold": sum(checked.holds for checked in checks[name]),
+            "printed_wrongly": sum(
+                checked.as_expected and checked.claim.expected == "refuted" for checked in checks[name]
+            ),
+            "figures": len(results[name].findings) if name in results else 0,
+            "unexpected": [checked.claim.id for checked in checks[name] if not checked.as_expected],
+        }
+        for name in names
+    ]
+
+
+def _table(parts: Sequence[Mapping[str, Any]]) -> Table:
+    counts = {
+        "hold": "claims that hold",
+        "printed_wrongly": "printed wrongly",
+        "figures": "figures compared",
+    }
+    rows: list[list[str | Cell]] = [
+        [
+            f"[{part['title']}](#{part['chapter']}-claims)",
+            part["place"],
+            *(Cell(str(part[key]), part[key]) for key in counts),
+            ", ".join(f"`{claim}`" for claim in part["unexpected"]) or "none",
+        ]
+        for part in parts
+    ]
+    return Table(
+        "The documents' parts",
+        [
+            Column("Part"),
+            Column("Where"),
+            *(Column(heading, "right") for heading in counts.values()),
+            Column("unexpected"),
+        ],
+        rows,
     )

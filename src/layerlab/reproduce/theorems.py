@@ -1,0 +1,170 @@
+"""The claims of the register: checked in parallel, each kept when it is done, and told on the page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from layerlab.catalogue import catalogue
+from layerlab.claims import Claim, check
+from layerlab.errors import UserError
+from layerlab.lab.race import CellResult, cell_key, race
+from layerlab.lab.records import create_run
+from layerlab.lab.report.page import Block, Callout, Cell, Code, Column, Section, Table, Text
+from layerlab.reproduce.chapter import Display, Finding, Options
+
+_FOLDER = "claims"
+
+
+@dataclass(frozen=True)
+class CheckedClaim:
+    """A claim and the record of its check (`layerlab.claims.CheckResult.to_dict`)."""
+
+    claim: Claim
+    record: Mapping[str, Any]
+
+    @property
+    def as_expected(self) -> bool:
+        """Every subject and every falsifier came out as expected."""
+        return bool(self.record["as_expected"])
+
+    @property
+    def holds(self) -> bool:
+        """What the document says is true: a claim that is expected to be refuted is one that it prints wrongly."""
+        return self.as_expected and self.claim.expected == "holds"
+
+    def outcomes(self, *, falsifiers: bool) -> list[Mapping[str, Any]]:
+        """Those of the falsifiers, or those of the subjects."""
+        return [entry for entry in self.record["outcomes"] if (entry["role"] == "falsifier") == falsifiers]
+
+
+def check_claims(domains: Sequence[str], options: Options, display: Display) -> list[CheckedClaim]:
+    """Check every claim of these domains, in the order of the register.
+
+    Finished ones are kept in the folder ``claims``, so that a killed reproduction goes on.
+
+    Raises:
+        UserError: the folder holds checks of claims that have changed since.
+    """
+    claims = catalogue().select([f"{domain}.*" for domain in domains])
+    run = create_run(
+        options.out / _FOLDER,
+        "claims",
+        ["layerlab", "claims", "check", "--seed", str(options.claim_seed)],
+        {"seed": options.claim_seed},
+    )
+    ids = [claim.id for claim in claims]
+    with display.checks("theorems", ids) as report:
+        cells = race(_check, ids, [options.claim_seed], jobs=options.jobs, folder=run, on_cell=report)
+    found = []
+    for claim in claims:
+        cell = cells[cell_key(claim.id, options.claim_seed)]
+        if cell.get("claim") != _fingerprint(claim):
+            raise UserError(
+                f"claim {claim.id} has changed since it was checked in this folder; remove its folder "
+                f"{_FOLDER!r}, or choose another --out",
+                file=run.path,
+            )
+        found.append(CheckedClaim(claim, cell["check"]))
+    run.finish({"claims": ids, "as_expected": sum(each.as_expected for each in found)})
+    return found
+
+
+def _check(claim_id: str, seed: int) -> CellResult:
+    claim = catalogue()[claim_id]
+    result = check(claim, seed)
+    return {
+        "metrics": {"as_expected": float(result.as_expected)},
+        "claim": _fingerprint(claim),
+        "check": result.to_dict(),
+    }
+
+
+def _fingerprint(claim: Claim) -> str:
+    """Of what is claimed and what it is checked on."""
+    told = (claim.id, claim.statement, claim.relation, *claim.subjects, *claim.falsifiers)
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+
+
+def finding(checked: CheckedClaim) -> Finding:
+    """A claim as a row of the story."""
+    subjects, broken = (checked.outcomes(falsifiers=which) for which in (False, True))
+    return Finding(
+        checked.claim.id,
+        checked.claim.title,
+        checked.claim.source,
+        f"{sum(e['as_expected'] for e in subjects)} of {len(subjects)} subjects as expected; "
+        f"{sum(e['as_expected'] for e in broken)} of {len(broken)} falsifiers caught",
+        "holds" if checked.holds else "refuted",
+        dict(checked.record),
+    )
+
+
+def section(name: str, title: str, checks: Sequence[CheckedClaim]) -> Section:
+    """Every claim of a domain with what was measured, its falsifiers among it."""
+    blocks: list[Block] = []
+    for checked in checks:
+        claim = checked.claim
+        outcomes = checked.record["outcomes"]
+        right = sum(entry["as_expected"] for entry in outcomes)
+        reasons = dict.fromkeys(entry["slack_reason"] for entry in outcomes if not entry["unmet"])
+        headings = ("Subject", "measured", "bound", "slack", "verdict", "as expected")
+        blocks += [
+            Text(f"**{claim.title}.** {claim.statement}. *{claim.source}.*"),
+            Table(
+                f"`{claim.id}`: {right} of {len(outcomes)} came out as expected",
+                [
+                    Column(name, "right" if 1 <= position <= 3 else "left")
+                    for position, name in enumerate(headings)
+                ],
+                [_row(entry) for entry in outcomes],
+                [f"measured {_RELATIONS[claim.relation]} bound. Slack: {'; '.join(reasons)}."],
+            ),
+        ]
+    blocks.append(Code(f"layerlab claims check '{name}.*'", "Check these alone"))
+    return Section(title, f"{name}-claims", blocks)
+
+
+_RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
+
+
+def _row(entry: Mapping[str, Any]) -> list[str | Cell]:
+    cells = []
+    for key, form in (("measured", ".6g"), ("bound", ".6g"), ("slack", ".2g")):
+        value = None if entry["unmet"] else entry[key]
+        cells.append(Cell("–") if value is None else Cell(f"{value:{form}}".replace("-", "−"), value))
+    name = f"broken on purpose: {entry['name']}" if entry["role"] == "falsifier" else entry["name"]
+    return [name, *cells, Cell(verdict=entry["verdict"]), "yes" if entry["as_expected"] else "**no**"]
+
+
+def errata(checks: Sequence[CheckedClaim]) -> list[Section]:
+    """What the documents print wrongly: the statement, its counterexamples, and where it happens to be true."""
+    wrong = [checked for checked in checks if checked.claim.expected == "refuted"]
+    if not wrong:
+        return []
+    blocks: list[Block] = [
+        Text(
+            "Statements that are false as printed. Each is checked like the others and must come out violated; its "
+            "controls, a corrected statement or an object on which it happens to be true, must hold."
+        )
+    ]
+    for checked in wrong:
+        claim = checked.claim
+        said = f"**{claim.title}** ({claim.source}): {claim.statement}."
+        blocks.append(Callout("refuted" if checked.as_expected else "measured", said))
+        for falsifiers, heading in ((False, "Counterexample"), (True, "Control")):
+            for entry in checked.outcomes(falsifiers=falsifiers):
+                what = claim.falsifiers[entry["name"]].what if falsifiers else entry["name"]
+                blocks.append(Text(f"{heading}: {what}. {_numbers(claim, entry)}"))
+    return [Section("Errata", "errata", blocks)]
+
+
+def _numbers(claim: Claim, entry: Mapping[str, Any]) -> str:
+    if entry["unmet"]:
+        return f"The hypotheses are not met: {entry['unmet']}."
+    measured = "not a number" if entry["measured"] is None else f"{entry['measured']:.6g}"
+    relation = _RELATIONS[claim.relation]
+    told = f"Measured {measured}, stated {relation} {entry['bound']:.6g}: *{entry['verdict']}*."
+    return told.replace("-", "−")
