@@ -236,3 +236,13 @@ def test_links_out_of_the_folder_are_noted(place: Place) -> None:
     assert told(look(place), "files", "note") == [
         "1 files are links to places outside their folder; they are read from there"
     ]
+
+
+def test_masks_that_teach_nothing_are_errors(tmp_path: Path) -> None:
+    for classes, words in ((None, "'3' alone"), (["a=1", "b=2"], "every pixel of every mask is ignored")):
+        place = Place(tmp_path / words[:3].strip("'"))
+        for name in ("a", "b", "c"):
+            place.put(name, picture(), mask(3))
+        asked = Asked() if classes is None else Asked(Classes.parse(classes, "3"))
+        told = check(place.images, place.masks, asked).findings
+        assert any(found.severity == "error" and words in found.words for found in told)

@@ -143,6 +143,12 @@ def test_odd_sizes_train(settings: Settings) -> None:
 
 def test_what_cannot_be_trained_on_is_refused() -> None:
     data = Shapes(count=1)
+
+    class Alone(Shapes):
+        classes = ("ground",)
+
+    with pytest.raises(UserError, match="at least two classes in shapes, got 'ground' alone"):
+        SegmentationTask(Alone(), Parts((0,), (1,)), TINY)
     with pytest.raises(UserError, match="at least one validation image of shapes, got none: with 1 in all"):
         SegmentationTask(data, Parts((0,), ()), TINY)
 

@@ -173,8 +173,8 @@ def _tables(results: dict[str, Any], classes: list[str]) -> list[tuple[str, list
         )
     tables = [
         (
-            f"{results['data']}, {many}: means over classes and seeds, validation part (IoU: pooled; boundary: boundary IoU; ECE: "
-            "calibration error; stem grad.: norm of the first layer's gradient)",
+            f"{results['data']}, {many}: means over classes and seeds, validation part (IoU: pooled; boundary: "
+            "boundary IoU; ECE: calibration error; stem grad.: norm of the first layer's gradient)",
             ["arm", *_COLUMNS, "params", "s a\nseed"],
             standings,
             1,

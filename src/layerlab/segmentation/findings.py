@@ -87,6 +87,13 @@ def of_classes(found: FolderSet, parts: Parts | None) -> list[Finding]:
     """Classes that are rare, or never there, as a whole or in a part."""
     findings = []
     total = found.counts[:, :-1].sum(0)
+    if len(found.classes) < 2:
+        words = f"the masks hold {found.classes[0]!r} alone: nothing is to be told apart"
+        findings.append(Finding("error", "classes", words))
+    if not total.any():
+        findings.append(
+            Finding("error", "classes", "every pixel of every mask is ignored: nothing can be learnt")
+        )
     for place, name in enumerate(found.classes):
         if not total[place]:
             findings.append(

@@ -74,9 +74,9 @@ class SegmentationTask:
         weights: of the classes in the loss, None when all are equal.
 
     Raises:
-        UserError: no validation image, settings that describe no network, another number of class weights than of
-            classes, an image that cannot be read, nothing but ignored pixels to train or to validate on, or kornia is
-            wanted and absent.
+        UserError: no validation image, a single class, settings that describe no network, another number
+            of class weights than of classes, an image that cannot be read, nothing but ignored pixels to train or to
+            validate on, or kornia is wanted and absent.
     """
 
     def __init__(
@@ -92,6 +92,11 @@ class SegmentationTask:
             raise UserError(
                 f"expected at least one validation image of {data.name}, got none: with {len(data)} in all, "
                 "add images, or give the validation part another share"
+            )
+        if len(data.classes) < 2:
+            raise UserError(
+                f"expected at least two classes in {data.name}, got {data.classes[0]!r} alone: nothing is to be told "
+                "apart; look at the masks, or name classes with --class"
             )
         if settings.augment != "none":
             require_kornia()
