@@ -27,23 +27,20 @@ def if_known(option: str, value: Any) -> dict[str, Any]:
 
 
 _UNCOUNTED = if_known("_nrt", False)
-# Without the doors for Python and C, a function is not compiled on its own, only within its callers: a fifth less time.
-_WITHIN = if_known("no_cpython_wrapper", True) | if_known("no_cfunc_wrapper", True)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile into every caller, without counting references to arrays.
 
     Each array that a function is given would otherwise cost two atomic operations a call, in the innermost loop. Its
-    caller holds them; but an inlined function cannot make any. Only kernels may call it: called by Python, it would end
-    the process.
+    caller holds them; but an inlined function cannot make any.
     """
-    return _njit(nogil=True, error_model="numpy", forceinline=True, **_UNCOUNTED, **_WITHIN)(function)
+    return _njit(nogil=True, error_model="numpy", forceinline=True, **_UNCOUNTED)(function)
 
 
 def allocating(function: Callable[..., Any]) -> Any:
-    """Compile a function of kernels that makes arrays; only kernels may call it, as with `inline`."""
-    return _njit(nogil=True, error_model="numpy", **_WITHIN)(function)
+    """Compile a function of kernels that makes arrays."""
+    return _njit(nogil=True, error_model="numpy")(function)
 
 
 def kernel(function: Callable[..., None]) -> Any:
