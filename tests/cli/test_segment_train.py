@@ -72,7 +72,7 @@ def test_a_folder_is_trained_measured_and_kept(
         ["mean", *(f"{measures[f'mean_{name}']:.3f}" for name in names), ""],
     ]
     assert "validation" in shown.out
-    assert f"layerlab segment predict {out.relative_to(tmp_path)} FOLDER --out OUT" in shown.err
+    assert f"layerlab segment predict '{out.relative_to(tmp_path)}' FOLDER --out OUT" in shown.err
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "blüte" in page
     assert "data:image/png;base64," in page
