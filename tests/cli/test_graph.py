@@ -380,7 +380,7 @@ def test_a_cell_that_was_cut_off_is_named(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "display"), [(("train", CLUB), "epochs"), (("race", CLUB, "--jobs", 1), "cells")]
+    ("command", "display"), [(("train", CLUB), "epochs"), (("race", CLUB, "--jobs", 1), "race")]
 )
 def test_ctrl_c_says_how_to_go_on(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...], display: str
@@ -456,7 +456,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_a_race_shows_every_contestants_mean_so_far(terminal: Terminal) -> None:
-    with redirect_stderr(terminal), progress.cells("club", ["gcn", "mlp"], 3) as report:
+    with redirect_stderr(terminal), progress.race("club", ["gcn", "mlp"], 3) as report:
         report({"contestant": "gcn", "metrics": {"test_accuracy": 0.5, "validation_accuracy": 0.1}})
         report({"contestant": "gcn", "metrics": {"test_accuracy": 1.0, "validation_accuracy": 0.1}})
         report({"contestant": "mlp", "metrics": {"validation_accuracy": 0.25}})
@@ -478,6 +478,6 @@ def test_training_shows_the_epoch_and_its_metrics(terminal: Terminal) -> None:
 def test_where_nobody_looks_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.epochs("gcn on club") as report:
         report(7, 20, {"loss": 0.25})
-    with progress.cells("club", ["gcn"], 1) as report_cell:
+    with progress.race("club", ["gcn"], 1) as report_cell:
         report_cell({"contestant": "gcn", "metrics": {"test_accuracy": 0.5, "validation_accuracy": 0.5}})
     assert capsys.readouterr() == ("", "")

@@ -84,7 +84,7 @@ def curved(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("limit", [2**20, 0])
 def test_unbiased_ones_pass_and_biased_ones_fail(limit: int) -> None:
-    found = look(curved, BITS, 0.3, repetitions=400, outcomes=limit)
+    found = look(curved, BITS, 0.3, repetitions=1600, outcomes=limit)
     assert {"rebar", "straight-through", "gumbel-softmax", "leave-one-out, normalised"} <= set(entries(found))
     for entry in found["estimators"]:
         assert entry["bias"]["passed"] is not entry["biased"], entry["name"]
