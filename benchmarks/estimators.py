@@ -55,7 +55,7 @@ def policy(quick: bool, threads: int) -> dict[str, Any]:
 
 def beyond_f(quick: bool, threads: int) -> dict[str, Any]:
     say("overhead: 64 samples")
-    return {"rows": overhead.measure(20 if quick else 50)}
+    return {"rows": overhead.measure(20 if quick else 500)}
 
 
 PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {

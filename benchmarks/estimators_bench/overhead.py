@@ -65,7 +65,7 @@ def measure(repetitions: int) -> list[dict[str, Any]]:
                     "estimator": name,
                     "differentiable": estimator.differentiable,
                     "median_seconds": statistics.median(seconds),
-                    "seconds": [float(f"{each:.3g}") for each in seconds],
+                    "decile_seconds": [float(f"{each:.3g}") for each in statistics.quantiles(seconds, n=10)],
                     "operations": calls.count,
                     "floor_seconds": calls.count * call,
                 }

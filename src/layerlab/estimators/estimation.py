@@ -25,7 +25,7 @@ from layerlab.estimators.score import (
     OptimalBaseline,
     Reinforce,
 )
-from layerlab.estimators.values import Function, Meter
+from layerlab.estimators.values import Function, Meter, all_finite
 
 ESTIMATORS: dict[str, Estimator] = {
     one.name: one
@@ -152,7 +152,7 @@ def estimate(
     meter = Meter(f)
     terms = chosen.terms(meter, family, samples, generator)
     gradient = terms.gradient
-    if not bool(torch.isfinite(gradient).all()):
+    if not all_finite(gradient):
         raise UserError(
             f"the estimated gradient overflows {gradient.dtype}: f reaches {float(terms.values.abs().amax()):g}; "
             "scale f down, or use float64 parameters"

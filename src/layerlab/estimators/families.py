@@ -83,7 +83,7 @@ class Family(ABC):
     def spread(self, weights: Tensor) -> Tensor:
         """``(n, *batch)`` numbers, made ready to be multiplied with scores ``(n, *parameters.shape)``."""
         own = self.parameters.ndim - len(self.batch_shape)
-        return weights.to(self.parameters.dtype)[(..., *[None] * own)]
+        return weights.to(self.parameters.dtype).reshape(*weights.shape, *[1] * own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +205,10 @@ class Categorical(Family):
         return self.logits.shape[:-2]
 
     @cached_property
+    def _values(self) -> Tensor:
+        return torch.arange(self.logits.shape[-1], device=self.logits.device)
+
+    @cached_property
     def log_probabilities(self) -> Tensor:
         """``(*batch, dims, k)``."""
         return torch.log_softmax(self.logits, -1)
@@ -221,8 +225,8 @@ class Categorical(Family):
         u = uniform(n, generator, self.logits[..., :1])
         # Without the last sum, which rounding may leave below u.
         sums = self.probabilities.to(torch.float64).cumsum(-1)[..., :-1]
-        x = (u >= sums).sum(-1)
-        return self.hot(x) if self.one_hot else x
+        x = (u >= sums).sum(-1, keepdim=True)
+        return (x == self._values).to(self.logits.dtype) if self.one_hot else x.squeeze(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         return (self.hot(x) * self.log_probabilities).sum((-2, -1))

@@ -27,6 +27,8 @@ Discrete = Bernoulli | Categorical
 # Log-probabilities below this share of the smallest number's logarithm are taken to be there: 1 / p must be finite.
 _RAREST = 0.9
 
+_FEW = 16
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -71,7 +73,8 @@ def latent_of(family: Discrete, hard: Tensor, noise: Tensor) -> Latent:
     clocks = noise.clamp_min(torch.finfo(noise.dtype).tiny)
     first = (hot * clocks).sum(-1, keepdim=True)
     rarest = _RAREST * math.log(torch.finfo(noise.dtype).tiny)
-    times = first + clocks * family.log_probabilities.clamp_min(rarest).neg().exp() * (1 - hot)
+    waits = family.log_probabilities.clamp_min(rarest).neg().exp()
+    times = torch.addcmul(first, clocks * waits, 1 - hot)
     return Latent(hard, -times.log(), first / times)
 
 
@@ -90,7 +93,10 @@ def squashed(family: Discrete, z: Tensor, temperature: float) -> Tensor:
     """The relaxed samples: ``sigmoid(z / t)`` of bits, ``softmax(z / t)`` of categories."""
     if isinstance(family, Bernoulli):
         return torch.sigmoid(z / temperature)
-    return torch.softmax(z / temperature, -1)
+    if z.shape[-1] > _FEW:
+        return torch.softmax(z / temperature, -1)
+    # Along a short last dimension torch's softmax takes three times as long as along the first.
+    return torch.softmax((z / temperature).movedim(-1, 0), 0).movedim(0, -1).contiguous()
 
 
 def to_latent(family: Discrete, y: Tensor, slopes: Tensor, temperature: float) -> Tensor:

@@ -75,7 +75,8 @@ class GumbelSoftmax(Estimator):
         temperature = _temperature(self.temperature)
         y = squashed(family, free(family, samples, generator), temperature)
         values, slopes = differentiated(f, y, tuple(family.batch_shape))
-        terms = to_parameters(family, to_latent(family, y, slopes, temperature))
+        # What a softmax passes on sums to 0, and so is the same for log-probabilities and for logits.
+        terms = to_latent(family, y, slopes, temperature)
         return Terms(terms, values, y, independent=True)
 
 
@@ -130,14 +131,15 @@ class Rebar(Estimator):
         paths = to_parameters(family, behind.remaining * to_latent(family, y, slopes, temperature))
         scores = family.score(behind.hard)
         plain = family.spread(values) * scores
-        control = family.spread(soft) * scores - paths
+        control = torch.addcmul(-paths, family.spread(soft), scores)
         if self.eta is not None:
             return Terms(plain - self.eta * control, values, behind.hard, independent=True)
-        own = tuple(range(values.ndim, plain.ndim))
-        wide = control.to(torch.float64)
-        above, below = of_others(torch.stack([(plain * wide).sum(own), wide.square().sum(own)], 1)).unbind(1)
+        wide = control.flatten(values.ndim).to(torch.float64)
+        products = torch.linalg.vecdot(plain.flatten(values.ndim).to(torch.float64), wide)
+        above, below = of_others(torch.stack([products, torch.linalg.vecdot(wide, wide)], 1)).unbind(1)
         eta = torch.where(below > 0, above / below, 0.0)
-        return Terms(plain - family.spread(eta) * control, values, behind.hard, independent=False)
+        terms = torch.addcmul(plain, family.spread(eta), control, value=-1)
+        return Terms(terms, values, behind.hard, independent=False)
 
 
 @dataclass(frozen=True)
