@@ -12,8 +12,10 @@ from layerlab.claims import Claim, check
 from layerlab.errors import UserError
 from layerlab.lab.race import CellResult, cell_key, race
 from layerlab.lab.records import create_run
+from layerlab.lab.report.formula import Formula
 from layerlab.lab.report.page import Block, Callout, Cell, Code, Column, Section, Table, Text
 from layerlab.reproduce.chapter import Display, Finding, Options
+from layerlab.reproduce.formulas import FORMULAS
 
 _FOLDER = "claims"
 
@@ -112,7 +114,9 @@ def section(name: str, title: str, checks: Sequence[CheckedClaim]) -> Section:
         reasons = dict.fromkeys(entry["slack_reason"] for entry in outcomes if not entry["unmet"])
         headings = ("Subject", "measured", "bound", "slack", "verdict", "as expected")
         blocks += [
-            Text(f"**{claim.title}.** {claim.statement}. *{claim.source}.*"),
+            Text(f"**{claim.title}.** *{claim.source}.*"),
+            *_formula(claim),
+            Text(f"{claim.statement}."),
             Table(
                 f"`{claim.id}`: {right} of {len(outcomes)} came out as expected",
                 [
@@ -125,6 +129,11 @@ def section(name: str, title: str, checks: Sequence[CheckedClaim]) -> Section:
         ]
     blocks.append(Code(f"layerlab claims check '{name}.*'", "Check these alone"))
     return Section(title, f"{name}-claims", blocks)
+
+
+def _formula(claim: Claim) -> list[Block]:
+    """What it says in signs, where that is written."""
+    return [Formula(FORMULAS[claim.id])] if claim.id in FORMULAS else []
 
 
 _RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
@@ -153,7 +162,7 @@ def errata(checks: Sequence[CheckedClaim]) -> list[Section]:
     for checked in wrong:
         claim = checked.claim
         said = f"**{claim.title}** ({claim.source}): {claim.statement}."
-        blocks.append(Callout("refuted" if checked.as_expected else "measured", said))
+        blocks += [Callout("refuted" if checked.as_expected else "measured", said), *_formula(claim)]
         for falsifiers, heading in ((False, "Counterexample"), (True, "Control")):
             for entry in checked.outcomes(falsifiers=falsifiers):
                 what = claim.falsifiers[entry["name"]].what if falsifiers else entry["name"]

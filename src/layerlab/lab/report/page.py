@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from layerlab.errors import UserError
 from layerlab.lab.files import write_atomic
+from layerlab.lab.report.formula import Formula, mathml
 from layerlab.lab.report.pictures import Sheet, check_sheet
 from layerlab.lab.report.svg import for_page
 
@@ -174,7 +175,7 @@ class Bullets:
     block: ClassVar[str] = "bullets"
 
 
-Block = Text | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets | Sheet
+Block = Text | Formula | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets | Sheet
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Page:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A block with its number among its kind, its id, and its drawings made unique on the page."""
+    """A block with its number among its kind, its id, and its drawings, whose ids are unique on the page."""
 
     block: Block
     number: int
@@ -237,11 +238,12 @@ def render(page: Page) -> str:
     lead = [_place(block, counts) for block in page.lead]
     sections = [(section, [_place(block, counts) for block in section.blocks]) for section in page.sections]
     _check_anchors(page, counts)
-    script = _asset("sort.js")
+    script = _asset("page.js")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["marks"] = marks
+    environment.filters["mathml"] = lambda tex: Markup(mathml(tex))
     return environment.from_string(_asset("template.html.j2")).render(
         page=page,
         lead=lead,

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a click on a heading. Without scripts the headings are plain text and nothing is lost.
+// Tables sort by a click (or Enter) on a heading. Without scripts the headings are plain text and nothing is lost.
 document.querySelectorAll(".table:not(.sheet) table").forEach((table) => {
   const body = table.tBodies[0];
   if (!body || body.rows.length < 2) return;
@@ -30,3 +30,11 @@ document.querySelectorAll(".table:not(.sheet) table").forEach((table) => {
     });
   });
 });
+// What does not scroll is no stop of the Tab key; without scripts every box that may scroll is one.
+const boxes = document.querySelectorAll(".scroll");
+const stops = () => boxes.forEach((box) => {
+  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  else if (box !== document.activeElement) box.removeAttribute("tabindex");
+});
+stops();
+window.addEventListener("resize", stops);
