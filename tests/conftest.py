@@ -32,6 +32,7 @@ FIRST = (
     "gradflow/remedies/test_trial.py",
     "cli/test_model.py",
     "test_reproduce.py",
+    "pages/test_every_page.py",
     "cli/test_graph.py",
     "gradflow/recurrent/test_curves.py",
     "cli/test_estimator.py",
