@@ -17,7 +17,7 @@ BIN := .venv/bin
 help:
 	@echo "make reproduce   install, reproduce the course's results on Cora, write reproduce/report.html"
 	@echo "make test        install, run the tests"
-	@echo "make check       install, run the linter, the format check and the type checker"
+	@echo "make check       install, run the linter, the format check, the type checker and the audit of dependencies"
 	@echo "make bench       install, run every benchmark of benchmarks/"
 	@echo "make docs        install, write docs/cli.md anew"
 	@echo "make clean       remove .venv and what the tools left"
@@ -70,6 +70,7 @@ check: .venv/installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/audit.py constraints.txt
 
 bench: .venv/installed-bench
 	@found=0; for file in benchmarks/*.py; do \

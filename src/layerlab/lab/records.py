@@ -6,7 +6,8 @@ A run is a folder::
     cells/KEY.json    one finished piece of work each (one model and one seed, say)
 
 Every file is written whole or not at all, so a run that was killed is resumed by asking for it again: the
-cells that are there are kept. JSON knows neither NaN nor infinity: a non-finite number is written as null.
+cells that are there are kept. One process at a time works in a folder; any number may read it. JSON knows neither
+NaN nor infinity: a non-finite number is written as null.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 from layerlab import __version__
 from layerlab.errors import UserError
 from layerlab.lab.files import is_temporary, write_atomic
+from layerlab.lab.locks import FolderLock, lock_folder
 
 FORMAT = "layerlab-run"
 FORMAT_VERSION = 1
@@ -131,10 +133,12 @@ class RunFolder:
     Args:
         path: the folder.
         meta: what ``run.json`` holds.
+        lock: keeps other processes from working in the folder while this object lives; None for one that reads.
     """
 
     path: Path
     meta: dict[str, Any]
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
     def write_cell(self, key: str, data: Mapping[str, Any]) -> None:
         """Write one finished piece of work to ``cells/KEY.json``, whole or not at all.
@@ -192,7 +196,8 @@ def create_run(
     """Begin a run in ``path``, or resume the one that is there.
 
     A folder that holds a run of the same kind and config is resumed: its cells are kept, and its command,
-    environment and time stay those of the beginning.
+    environment and time stay those of the beginning. No other process can work in the folder until the run that is
+    returned is gone, or the process is (see `layerlab.lab.locks`).
 
     Args:
         path: the folder; made if it is not there.
@@ -205,7 +210,7 @@ def create_run(
 
     Raises:
         UserError: the folder cannot be written, holds another run (what differs is named), or is not empty
-            and no run; nothing in it was touched then.
+            and no run, or another process is working in it; nothing in it was touched then.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -218,11 +223,15 @@ def create_run(
     path = Path(path)
     wanted = json.loads(_encode(dict(config)))
     try:
+        existed = path.exists()
+        _make_folder(path)
+        # Before the first look: two that begin at once must not both find it empty.
+        lock = lock_folder(path)
         there = (path / "run.json").exists()
     except OSError as error:
         raise UserError(_cannot_read(error), file=path) from error
     if there:
-        run = open_run(path)
+        run = replace(open_run(path), lock=lock)
         differences = _differences({"kind": run.meta["kind"], "config": run.meta["config"]}, kind, wanted)
         if differences:
             raise UserError(
@@ -230,8 +239,6 @@ def create_run(
                 file=path,
             )
         return run
-    existed = path.exists()
-    _make_folder(path)
     try:
         strangers = sorted(entry.name for entry in path.iterdir() if not is_temporary(entry))
     except OSError as error:
@@ -259,7 +266,7 @@ def create_run(
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-    return RunFolder(path, meta)
+    return RunFolder(path, meta, lock)
 
 
 def open_run(path: str | Path, kind: str | None = None) -> RunFolder:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from layerlab.errors import UserError
+from layerlab.lab.locks import try_lock
 
 FORMAT = "layerlab-evaluations"
 FORMAT_VERSION = 1
@@ -161,20 +161,11 @@ class EvaluationLog:
             ) from error
 
     def _lock(self) -> None:
-        if os.name != "posix":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if try_lock(self._stream.fileno()) is False:
             raise UserError(
                 "another run is writing this log of evaluations; wait for it, or choose another --out",
                 file=self.path,
-            ) from None
-        except OSError:
-            # Some network file systems know no locks; the log works without.
-            return
+            )
 
     def _load(self) -> None:
         self._stream.seek(0)
