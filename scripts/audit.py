@@ -2,8 +2,8 @@
 
     python scripts/audit.py constraints.txt
 
-Exit status 1 where a pinned version has a known vulnerability, or pip-audit does not work; 0 where there is none, and where
-nothing could be looked up, which is said. pip-audit itself calls packages that it could not look up "no known
+Exit status 1 where a pinned version has a known vulnerability, or pip-audit does not work; 0 where there is none, and
+where nothing could be looked up, which is said. pip-audit itself calls packages that it could not look up "no known
 vulnerabilities".
 """
 

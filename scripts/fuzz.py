@@ -6,8 +6,8 @@
 
 A case is a sound file, spoiled in a way that follows from the name of the subject and the number of the case, and the
 command that reads it. A finding is anything but an answer (exit status 0, or 1 where the command has one) or status 2
-with one line `error: ...`: an exception, a warning of a library, a crash, a hang, an answer that takes gigabytes, control
-characters on the terminal. Findings of one place in the code are told once. Exit status 1 if there is one.
+with one line `error: ...`: an exception, a warning, a crash, a hang, gigabytes of memory, control characters
+on the terminal. Findings of one place in the code are told once. Exit status 1 if there is one.
 """
 
 from __future__ import annotations

@@ -19,14 +19,76 @@ import numpy as np
 from PIL import Image
 
 WORDS = [
-    "", " ", "0", "-1", "1", "nan", "inf", "-inf", "1e308", "1e400", "-1e-400", "9" * 25, "9" * 400, "0x10", "1_000",
-    "٣", "½", "true", "null", "None", "é", "日本", "🙂", "a\x00b", "\x1b[31mred", "\u202egnirts", "\ufeff", "a,b", 'a"b',
-    "a;b", "a\tb", "a\nb", "a\rb", "../../x", "/", "x" * 3000, "#", "=1+1", "{}", "[]", "%s", "{0}", "\ud800", "<b>&",
-]  # fmt: skip
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "nan",
+    "inf",
+    "-inf",
+    "1e308",
+    "1e400",
+    "-1e-400",
+    "9" * 25,
+    "9" * 400,
+    "0x10",
+    "1_000",
+    "٣",
+    "½",
+    "true",
+    "null",
+    "None",
+    "é",
+    "日本",
+    "🙂",
+    "a\x00b",
+    "\x1b[31mred",
+    "\u202egnirts",
+    "\ufeff",
+    "a,b",
+    'a"b',
+    "a;b",
+    "a\tb",
+    "a\nb",
+    "a\rb",
+    "../../x",
+    "/",
+    "x" * 3000,
+    "#",
+    "=1+1",
+    "{}",
+    "[]",
+    "%s",
+    "{0}",
+    "\ud800",
+    "<b>&",
+]
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**30, 0.5, -0.0, 1e308, 1e-320, [], {}, [[]], [None], "",
-    "x", {"a": 1}, [1, 2, 3], *WORDS,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    -(2**63) - 1,
+    10**30,
+    0.5,
+    -0.0,
+    1e308,
+    1e-320,
+    [],
+    {},
+    [[]],
+    [None],
+    "",
+    "x",
+    {"a": 1},
+    [1, 2, 3],
+    *WORDS,
+]
 _INTERESTING = [
     b"\x00",
     b"\xff",
@@ -95,8 +157,27 @@ def _bytes(path: Path, rng: Random) -> str:
 
 def _whole(path: Path, rng: Random) -> str:
     content = path.read_bytes()
-    way = rng.choice(["truncated", "truncated", "truncated", "empty", "twice", "zeros", "tail", "utf16", "latin", "bom",
-                      "crlf", "folder", "dangling", "loop", "text", "random", "away"])  # fmt: skip
+    way = rng.choice(
+        [
+            "truncated",
+            "truncated",
+            "truncated",
+            "empty",
+            "twice",
+            "zeros",
+            "tail",
+            "utf16",
+            "latin",
+            "bom",
+            "crlf",
+            "folder",
+            "dangling",
+            "loop",
+            "text",
+            "random",
+            "away",
+        ]
+    )
     if way in ("folder", "dangling", "loop", "away"):
         path.unlink()
         if way == "folder":
@@ -149,7 +230,7 @@ def spoiled_json(value: Any, rng: Random) -> tuple[Any, str]:
     if way == "gone":
         del parent[at[-1]]
     elif way == "renamed" and isinstance(parent, dict):
-        parent[rng.choice([word for word in WORDS])] = parent.pop(at[-1])
+        parent[rng.choice(WORDS)] = parent.pop(at[-1])
     elif way == "wrapped":
         parent[at[-1]] = rng.choice([[old], {"a": old}, [old, old]])
     elif way == "near" and isinstance(old, (int, float)):
@@ -260,9 +341,36 @@ def _table(path: Path, rng: Random) -> str:
 
 
 def _odd(array: np.ndarray[Any, Any], rng: Random) -> tuple[np.ndarray[Any, Any], str]:
-    way = rng.choice(["float16", "complex64", "int8", "uint64", ">f8", "bool", "U5", "S3", "M8[s]", "object", "record",
-                      "longdouble", "flat", "scalar", "empty", "more", "row", "nan", "inf", "huge", "tiny", "zero",
-                      "negative", "fortran", "step", "constant"])  # fmt: skip
+    way = rng.choice(
+        [
+            "float16",
+            "complex64",
+            "int8",
+            "uint64",
+            ">f8",
+            "bool",
+            "U5",
+            "S3",
+            "M8[s]",
+            "object",
+            "record",
+            "longdouble",
+            "flat",
+            "scalar",
+            "empty",
+            "more",
+            "row",
+            "nan",
+            "inf",
+            "huge",
+            "tiny",
+            "zero",
+            "negative",
+            "fortran",
+            "step",
+            "constant",
+        ]
+    )
     with np.errstate(all="ignore"):
         if way in ("flat", "scalar", "empty", "more", "row"):
             new = {
@@ -387,8 +495,28 @@ def _safetensors(path: Path, rng: Random) -> str:
 def _picture(path: Path, rng: Random) -> str:
     with Image.open(path) as opened:
         image = opened.copy()
-    way = rng.choice(["1", "L", "LA", "P", "RGBA", "I;16", "I", "F", "CMYK", "turned", "point", "long", "large", "odd",
-                      "suffix", "GIF", "WEBP", "frames"])  # fmt: skip
+    way = rng.choice(
+        [
+            "1",
+            "L",
+            "LA",
+            "P",
+            "RGBA",
+            "I;16",
+            "I",
+            "F",
+            "CMYK",
+            "turned",
+            "point",
+            "long",
+            "large",
+            "odd",
+            "suffix",
+            "GIF",
+            "WEBP",
+            "frames",
+        ]
+    )
     form = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".bmp": "BMP"}[path.suffix.lower()]
     if way == "turned":
         exif = Image.Exif()
@@ -423,8 +551,23 @@ def _png_size(path: Path, rng: Random) -> str:
 
 
 def _name(path: Path, rng: Random) -> str:
-    new = rng.choice([b"\xff\xfe.png", "日本.png".encode(), b"a b.png", b"-o.png", b".png", b"x" * 250 + b".png", b"a\nb.png",
-                      b"\x1b[31m.png", b"A.PNG", b"photo.jpeg", b"%s.png", b"..png", b"con.png"])  # fmt: skip
+    new = rng.choice(
+        [
+            b"\xff\xfe.png",
+            "日本.png".encode(),
+            b"a b.png",
+            b"-o.png",
+            b".png",
+            b"x" * 250 + b".png",
+            b"a\nb.png",
+            b"\x1b[31m.png",
+            b"A.PNG",
+            b"photo.jpeg",
+            b"%s.png",
+            b"..png",
+            b"con.png",
+        ]
+    )
     shutil.move(os.fsencode(path), os.path.join(os.fsencode(path.parent), new))  # noqa: PTH118 (bytes)
     return f"renamed {new[:20]!r}"
 

@@ -264,10 +264,10 @@ def _monitored(folder: Path) -> None:
 
 
 def _record(folder: Path) -> object:
-    from layerlab.gradflow.monitoring.page import monitor_page
+    from layerlab.gradflow.monitoring.page import page
     from layerlab.gradflow.monitoring.record import Record
 
-    return monitor_page(Record.load(folder / "record.json"))
+    return page(Record.load(folder / "record.json"))
 
 
 # ---------------------------------------------------------------- vectors
@@ -408,27 +408,45 @@ _INSPECT = ["codebook", "inspect"]
 _NARROW = ["--budget", "4", "--no-remedy", "--json"]
 
 SUBJECTS: dict[str, Subject] = {
-    "edge-list": Subject(_edge_list, ["graph", "inspect", "edges.csv", "--depth", "3", "--json"], ["edges.csv"]),
+    "edge-list": Subject(
+        _edge_list, ["graph", "inspect", "edges.csv", "--depth", "3", "--json"], ["edges.csv"]
+    ),
     "edge-list-claims": Subject(
-        _edge_list, ["claims", "check", "--on", "edges.csv", "graph.lambda-max", "--json"], ["edges.csv"], (0, 1), [4]
+        _edge_list,
+        ["claims", "check", "--on", "edges.csv", "graph.lambda-max", "--json"],
+        ["edges.csv"],
+        (0, 1),
+        [4],
     ),
     "graph-npz": Subject(_graph_npz, ["graph", "inspect", "graph.npz", "--depth", "3"], ["graph.npz"]),
-    "graph-folder": Subject(_graph_folder, ["graph", "inspect", "data", "--depth", "3", "--json"], ["data/*"]),
+    "graph-folder": Subject(
+        _graph_folder, ["graph", "inspect", "data", "--depth", "3", "--json"], ["data/*"]
+    ),
     "graph-folder-train": Subject(
-        _graph_folder, ["graph", "train", "data", "--model", "sgc", "--epochs", "2", "--out", "run"], ["data/*"]
+        _graph_folder,
+        ["graph", "train", "data", "--model", "sgc", "--epochs", "2", "--out", "run"],
+        ["data/*"],
     ),
     "features-npy": Subject(
-        lambda f: _graph_features(f, "npy"), ["graph", "inspect", "data", "--depth", "3"], ["data/features.npy"]
+        lambda f: _graph_features(f, "npy"),
+        ["graph", "inspect", "data", "--depth", "3"],
+        ["data/features.npy"],
     ),
     "features-npz": Subject(
-        lambda f: _graph_features(f, "npz"), ["graph", "inspect", "data", "--depth", "3"], ["data/features.npz"]
+        lambda f: _graph_features(f, "npz"),
+        ["graph", "inspect", "data", "--depth", "3"],
+        ["data/features.npz"],
     ),
     "graph-cache": Subject(_cached, ["graph", "inspect", "citeseer", "--depth", "3"], ["cache/citeseer.npz"]),
     "graph-run": Subject(
-        _graph_run, ["graph", "predict", "run", "data", "--out", "p.csv"], ["run/run.json", "run/*.safetensors", "data/*"]
+        _graph_run,
+        ["graph", "predict", "run", "data", "--out", "p.csv"],
+        ["run/run.json", "run/*.safetensors", "data/*"],
     ),
     "graph-attention": Subject(
-        _graph_run, ["graph", "attention", "run", "data", "--report", "--out", "page"], ["run/run.json", "data/*"]
+        _graph_run,
+        ["graph", "attention", "run", "data", "--report", "--out", "page"],
+        ["run/run.json", "data/*"],
     ),
     "graph-resumed": Subject(
         _graph_begun,
@@ -441,7 +459,9 @@ SUBJECTS: dict[str, Subject] = {
         _net, ["model", "inspect", "net.py:model", "--inputs", "x.npz", *_NARROW], ["x.npz"], (0,), [2]
     ),
     "model-attention": Subject(
-        _net, ["model", "attention", "net.py:Net", "--inputs", "a.npz", "--budget", "0.2", "--json"], ["a.npz"]
+        _net,
+        ["model", "attention", "net.py:Net", "--inputs", "a.npz", "--budget", "0.2", "--json"],
+        ["a.npz"],
     ),
     "model-shape": Subject(
         _net, ["model", "inspect", "net.py:model", "--input-shape", "7,6", *_NARROW], [], (0,), [4, 4, 4, 2]
@@ -454,7 +474,11 @@ SUBJECTS: dict[str, Subject] = {
         [4],
     ),
     "objective": Subject(
-        _function, ["estimator", "inspect", "f.py:f", "--bits", "4", "--no-curve", "--json"], ["f.py"], (0,), [2]
+        _function,
+        ["estimator", "inspect", "f.py:f", "--bits", "4", "--no-curve", "--json"],
+        ["f.py"],
+        (0,),
+        [2],
     ),
     "parameters-npy": Subject(
         _function,
@@ -468,13 +492,30 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "parameters-normal": Subject(
         _function,
-        ["estimator", "inspect", "f.py:g", "--gaussian", "2", "--parameters", "g.json", "--repetitions", "20", "--json"],
+        [
+            "estimator",
+            "inspect",
+            "f.py:g",
+            "--gaussian",
+            "2",
+            "--parameters",
+            "g.json",
+            "--repetitions",
+            "20",
+            "--json",
+        ],
         ["g.json"],
     ),
     "space": Subject(
-        _function, ["estimator", "inspect", "f.py:f", "--categories", "4x3", "--no-curve", "--json"], [], (0,), [4]
+        _function,
+        ["estimator", "inspect", "f.py:f", "--categories", "4x3", "--no-curve", "--json"],
+        [],
+        (0,),
+        [4],
     ),
-    "optimise": Subject(_optimised, [*_OPTIMISE, "--budget", "60", "--resume"], ["run/run.json", "run/evaluations.jsonl"]),
+    "optimise": Subject(
+        _optimised, [*_OPTIMISE, "--budget", "60", "--resume"], ["run/run.json", "run/evaluations.jsonl"]
+    ),
     "policy": Subject(_policy, [*_POLICY, "2"], ["run/run.json", "run/*/*"]),
     "monitor": Subject(_monitored, _record, ["record.json"]),
     "codebook-archive": Subject(_vectors, [*_INSPECT, "codes.npz", "--json"], ["codes.npz"]),
@@ -484,10 +525,17 @@ SUBJECTS: dict[str, Subject] = {
     "vectors-csv": Subject(_vectors, [*_INSPECT, "rows.csv", "--json"], ["rows.csv"]),
     "vectors-safetensors": Subject(_vectors, [*_INSPECT, "rows.safetensors"], ["rows.safetensors"]),
     "points-npy": Subject(
-        _vectors, ["codebook", "project", "rows.npy", "--eps", "0.5", "--out", "o.npy"], ["rows.npy"], (0, 1), [4]
+        _vectors,
+        ["codebook", "project", "rows.npy", "--eps", "0.5", "--out", "o.npy"],
+        ["rows.npy"],
+        (0, 1),
+        [4],
     ),
     "points-csv": Subject(
-        _vectors, ["codebook", "project", "rows.csv", "--dim", "3", "--report", "--json"], ["rows.csv"], (0, 1)
+        _vectors,
+        ["codebook", "project", "rows.csv", "--dim", "3", "--report", "--json"],
+        ["rows.csv"],
+        (0, 1),
     ),
     "pictures": Subject(_pictures, _CHECK, ["images/*", "masks/*"], (0, 1)),
     "pictures-report": Subject(
@@ -497,7 +545,17 @@ SUBJECTS: dict[str, Subject] = {
     "classes-csv": Subject(_pictures, [*_CHECK, "--classes", "classes.csv"], ["classes.csv"], (0, 1)),
     "classes-words": Subject(
         _pictures,
-        [*_CHECK, "--class", "thing=1,#87ceeb", "--class", "rest=0,2-4", "--ignore", "9", "--stratify", "block:2"],
+        [
+            *_CHECK,
+            "--class",
+            "thing=1,#87ceeb",
+            "--class",
+            "rest=0,2-4",
+            "--ignore",
+            "9",
+            "--stratify",
+            "block:2",
+        ],
         [],
         (0, 1),
         [6, 8, 10, 12],
@@ -506,10 +564,14 @@ SUBJECTS: dict[str, Subject] = {
     "segment-resumed": Subject(_segment_begun, _SEGMENT, ["run/*"]),
     "segment-run": Subject(_segmented, _PREDICT, ["run/run.json", "run/*.safetensors", "images/*"], (0, 1)),
     "segment-page": Subject(_segmented, _SEGMENT, ["run/run.json", "run/*.safetensors"]),
-    "segment-predicted": Subject(_predicted, _PREDICT, ["out/run.json", "out/cells/*", "out/*/*.png"], (0, 1)),
+    "segment-predicted": Subject(
+        _predicted, _PREDICT, ["out/run.json", "out/cells/*", "out/*/*.png"], (0, 1)
+    ),
     "segment-race": Subject(
         _segment_race, [*_SEGMENT_RACE, "2"], ["race/run.json", "race/cells/*", "race/*/*", "race/*/*/*"]
     ),
     "archives": Subject(_archives, _converted, ["*.tar"]),
-    "reproduce": Subject(_reproduced, _REPRODUCE, ["out/run.json", "out/claims/run.json", "out/claims/cells/*"]),
-}  # fmt: skip
+    "reproduce": Subject(
+        _reproduced, _REPRODUCE, ["out/run.json", "out/claims/run.json", "out/claims/cells/*"]
+    ),
+}

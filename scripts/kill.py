@@ -67,8 +67,12 @@ COMMANDS: dict[str, Command] = {
     "graph-race": Command("graph race data --models gcn,sgc,mlp --seeds 8 --jobs 2 --out out"),
     "graph-inspect": Command("graph inspect cora --train --depth 4 --report --out out"),
     "segment-train": Command(_SEGMENT.format("train") + " --count 60 --epochs 25 --threads 1 --out out"),
-    "segment-race": Command(_SEGMENT.format("race") + " --epochs 3 --arms on,off --seeds 2 --jobs 2 --out out"),
-    "segment-predict": Command("segment predict trained images --out out --confidence", ignored="kept|predicted|model"),
+    "segment-race": Command(
+        _SEGMENT.format("race") + " --epochs 3 --arms on,off --seeds 2 --jobs 2 --out out"
+    ),
+    "segment-predict": Command(
+        "segment predict trained images --out out --confidence", ignored="kept|predicted|model"
+    ),
     "optimise": Command(
         "estimator optimise f.py:f --bits 12 --single --budget 400 --seed 1 --out out --report",
         "--resume",
@@ -88,7 +92,7 @@ COMMANDS: dict[str, Command] = {
     "codebook-make": Command("codebook make --dim 96 --count 4000 --construction random-lines --out out.npz"),
     "codebook-project": Command("codebook project digits --eps 0.3 --out out.npz --report"),
     "reproduce": Command("reproduce --only projection --seeds 2 --jobs 2 --out out"),
-}  # fmt: skip
+}
 
 
 def prepared(folder: Path, name: str) -> Path:
@@ -296,8 +300,11 @@ def main() -> int:
                 kills += met
                 wrong += bool(problems)
                 times = ", ".join(f"{moment:.1f}" for moment in moments)
-                print(f"{name}: {whole:.1f} s, killed {met} of {asked.kills} times ({times} s): "
-                      f"{'the same' if not problems else 'DIFFERENT'}", flush=True)  # fmt: skip
+                print(
+                    f"{name}: {whole:.1f} s, killed {met} of {asked.kills} times ({times} s): "
+                    f"{'the same' if not problems else 'DIFFERENT'}",
+                    flush=True,
+                )
                 for problem in problems:
                     print(f"    {problem}", flush=True)
                 shutil.rmtree(killed)
