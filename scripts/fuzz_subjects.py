@@ -154,7 +154,7 @@ def _assembled(folder: Path) -> object:
         raise UserError("what is read is bytes here, not files") from error
     if missing := {"x", "y", "allx", "ally", "tx", "ty", "graph", "test.index"} - content.keys():
         raise UserError(f"the caller sees to it that all files are there, not {missing}")
-    return assemble("small", {f"ind.small.{name}": value for name, value in content.items()}, source="here")
+    return assemble("small", content, source="here")
 
 
 # ---------------------------------------------------------------- models and functions

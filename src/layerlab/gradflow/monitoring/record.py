@@ -143,11 +143,12 @@ class Record:
             and isinstance(s.get("step"), int)
             and "not_finite" in s
             and isinstance(s.get("layers"), dict)
-            and all(isinstance(row, dict) for row in s["layers"].values())
+            and all(isinstance(row, dict) and _measures(row) for row in s["layers"].values())
             for s in there["snapshots"]
         )
         layers_fit = all(
-            isinstance(entry, dict) and {"name", "kind"} <= set(entry) for entry in there["layers"]
+            isinstance(entry, dict) and all(isinstance(entry.get(part), str) for part in ("name", "kind"))
+            for entry in there["layers"]
         )
         overhead_fits = all(
             isinstance(there["overhead"].get(k), (int, float)) for k in ("seconds", "training")
@@ -155,3 +156,8 @@ class Record:
         if not (snapshots_fit and layers_fit and overhead_fits):
             raise UserError(f"the record is damaged; {mend}", file=path)
         return Record(**{name: there[name] for name in _FIELDS})
+
+
+def _measures(row: dict[str, Any]) -> bool:
+    """Whether a row of a snapshot holds numbers only; what was not finite is None."""
+    return all(value is None or isinstance(value, int | float) for value in row.values())

@@ -112,11 +112,13 @@ def inspection_rows(record: Record) -> list[Row]:
             ]
         )
     low, high = record["length_least"], record["length_largest"]
-    same = math.isclose(low, high, rel_tol=1e-5)
+    # The record has no number for what is beyond the largest one.
+    shown = [f"{size:.4g}" if size is not None else "beyond 1e308" for size in (low, high)]
+    same = None not in (low, high) and math.isclose(low, high, rel_tol=1e-5)
     rows.append(
         [
             "length",
-            number(low) if same else f"{low:.4g} to {high:.4g}",
+            number(low) if same else " to ".join(dict.fromkeys(shown)),
             "of the vectors; angles do not depend on it",
         ]
     )
