@@ -17,9 +17,9 @@ BIN := .venv/bin
 help:
 	@echo "make reproduce   install, reproduce the course's results on Cora, write reproduce/report.html"
 	@echo "make test        install, run the tests"
-	@echo "make check       install, run the linter, the format check, the type checker and the audit of dependencies"
+	@echo "make check       install, run the linter, the format check, the type checker, the audit; build the site"
 	@echo "make bench       install, run every benchmark of benchmarks/"
-	@echo "make docs        install, write docs/cli.md anew"
+	@echo "make docs        install, write docs/cli.md and the drawing anew, build the site in build/site"
 	@echo "make clean       remove .venv and what the tools left"
 
 # Brings .venv to the pinned versions. While it works, the file .venv-unfinished exists: a .venv whose
@@ -51,11 +51,13 @@ endef
 .venv/installed: EXTRAS =
 .venv/installed-test: EXTRAS = [test]
 .venv/installed-test: CONTAINS = .venv/installed
-.venv/installed-check: EXTRAS = [test,dev]
-.venv/installed-check: CONTAINS = .venv/installed .venv/installed-test
+.venv/installed-check: EXTRAS = [test,dev,docs]
+.venv/installed-check: CONTAINS = .venv/installed .venv/installed-test .venv/installed-docs
+.venv/installed-docs: EXTRAS = [test,docs]
+.venv/installed-docs: CONTAINS = .venv/installed .venv/installed-test
 .venv/installed-bench: EXTRAS = [test,bench]
 .venv/installed-bench: CONTAINS = .venv/installed .venv/installed-test
-.venv/installed .venv/installed-test .venv/installed-check .venv/installed-bench: pyproject.toml constraints.txt
+.venv/installed .venv/installed-test .venv/installed-check .venv/installed-docs .venv/installed-bench: pyproject.toml constraints.txt
 	$(install)
 
 reproduce: .venv/installed
@@ -71,6 +73,7 @@ check: .venv/installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/audit.py constraints.txt
+	$(site)
 
 bench: .venv/installed-bench
 	@found=0; for file in benchmarks/*.py; do \
@@ -80,8 +83,14 @@ bench: .venv/installed-bench
 	done; \
 	[ $$found = 1 ] || echo 'no benchmarks yet: benchmarks/README.md has the rules for the first one'
 
-docs: .venv/installed
+# Every page anew (-E), so that each warning is seen again, and a warning is an error (-W).
+site = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-doctrees -c docs/site -b html . build/site
+
+docs: .venv/installed-docs
 	$(BIN)/python scripts/build_cli_docs.py
+	$(BIN)/python scripts/draw_architecture.py
+	$(site)
+	@echo 'the site: build/site/index.html' >&2
 
 clean:
 	rm -rf .venv .venv-unfinished .mypy_cache .ruff_cache .hypothesis build dist

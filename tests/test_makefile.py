@@ -61,6 +61,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 VENV = "-m venv --clear .venv"
+SITE = "-m sphinx -q -E -W --keep-going -d build/site-doctrees -c docs/site -b html . build/site"
 TESTS = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
@@ -86,10 +87,17 @@ def test_the_second_run_installs_nothing(checkout: Checkout) -> None:
 
 
 def test_a_larger_installation_holds_the_smaller_ones(checkout: Checkout) -> None:
-    checkout.make("test", "PYTHON=./stand-in")
-    checkout.calls()
-    assert checkout.make("docs").returncode == 0
-    assert checkout.calls() == ["scripts/build_cli_docs.py"]
+    assert checkout.make("docs", "PYTHON=./stand-in").returncode == 0
+    made = [
+        VENV,
+        pip_install("[test,docs]"),
+        "scripts/build_cli_docs.py",
+        "scripts/draw_architecture.py",
+        SITE,
+    ]
+    assert checkout.calls() == made
+    assert checkout.make("test").returncode == 0
+    assert checkout.calls() == [TESTS]
 
 
 def test_changed_pins_are_installed_into_the_same_venv(checkout: Checkout) -> None:

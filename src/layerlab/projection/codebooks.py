@@ -101,7 +101,7 @@ def codebook(
     construction: str | None = None,
     progress: Progress | None = None,
 ) -> Codebook:
-    """Vectors of a small coherence μ = max_{i<j} |⟨x_i, x_j⟩| / (‖x_i‖ ‖x_j‖), certified.
+    """Vectors of a small coherence μ = max_{i<j} ``|⟨x_i, x_j⟩|`` / (‖x_i‖ ‖x_j‖), certified.
 
     Given a count, the construction with the least coherence; given a coherence, the one with the most vectors; given
     both, one that has both. Orthonormal vectors, regular simplices, lines of the plane, Kerdock sets (4^k dimensions,

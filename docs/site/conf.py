@@ -1,0 +1,39 @@
+"""How Sphinx builds the site (`make docs`). Its source is the whole checkout: links between pages stay as they are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+project = "layerlab"
+html_title = "layerlab"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/site/index"
+include_patterns = ["docs/**", "benchmarks/README.md", "examples/**", "*.md"]
+exclude_patterns = [".*", "build", "src", "tests", "runs", "reproduce", "**/results", "docs/site/index.html"]
+
+myst_heading_anchors = 5  # as the forge makes them
+nb_execution_mode = "off"  # the outputs are stored; the tests run the notebooks
+
+# Google's sections, types from the signatures; `name` in a docstring links where there is something of that name.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 90
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_extra_path = ["index.html"]  # from the top of the site to its first page
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+# Pages leave the checkout for nobody: no web fonts, no counters. Pygments' two styles hold a contrast of 4.5.
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
