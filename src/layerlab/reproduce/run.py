@@ -15,7 +15,6 @@ from layerlab.lab.report.page import (
     Block,
     Cell,
     Column,
-    KeyFigure,
     KeyFigures,
     Page,
     Section,
@@ -25,6 +24,7 @@ from layerlab.lab.report.page import (
 from layerlab.lab.report.race import environment_section
 from layerlab.reproduce import theorems
 from layerlab.reproduce.chapter import ChapterResult, Display, Options
+from layerlab.reproduce.front import front
 
 
 @dataclass(frozen=True)
@@ -132,24 +132,10 @@ def _page(
     meta: dict[str, Any],
 ) -> Page:
     every = [checked for name in names for checked in checks[name]]
-    errata = [checked for checked in every if checked.claim.expected == "refuted"]
-    outcomes = [entry for checked in every for entry in checked.outcomes(falsifiers=True)]
+    printed = [figure for result in results.values() for figure in result.key_figures]
     lead: list[Block] = [
-        KeyFigures(
-            [
-                KeyFigure(
-                    f"{sum(checked.as_expected for checked in every)} of {len(every)}",
-                    "claims came out as expected",
-                    f"{sum(checked.holds for checked in every)} hold, {len(errata)} are printed wrongly",
-                ),
-                KeyFigure(
-                    f"{sum(entry['as_expected'] for entry in outcomes)} of {len(outcomes)}",
-                    "controls caught",
-                    "objects and formulas broken on purpose",
-                ),
-                *(figure for result in results.values() for figure in result.key_figures),
-            ]
-        ),
+        *front(summary["findings"], every),
+        *([KeyFigures(printed)] if printed else []),
         _table(summary["parts"]),
         *(block for result in results.values() for block in result.story),
     ]

@@ -125,6 +125,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Figures side by side where there is room."""
+
+    figures: Sequence[Figure]
+    block: ClassVar[str] = "pictures"
+
+
+@dataclass(frozen=True)
 class Code:
     """Commands, shown as they are typed; ``label`` says what they do."""
 
@@ -175,7 +183,9 @@ class Bullets:
     block: ClassVar[str] = "bullets"
 
 
-Block = Text | Formula | Table | Figure | Code | Callout | KeyFigures | Definitions | Bullets | Sheet
+Block = (
+    Text | Formula | Table | Figure | Pictures | Code | Callout | KeyFigures | Definitions | Bullets | Sheet
+)
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,7 @@ class _Placed:
     number: int
     id: str
     drawings: tuple[tuple[str, Markup], ...] = ()
+    parts: tuple[_Placed, ...] = ()
 
 
 def render(page: Page) -> str:
@@ -307,6 +318,8 @@ def _asset(name: str) -> str:
 
 
 def _place(block: Block, counts: dict[str, int]) -> _Placed:
+    if isinstance(block, Pictures):
+        return _Placed(block, 0, "", parts=tuple(_place(figure, counts) for figure in block.figures))
     counts[block.block] = number = counts.get(block.block, 0) + 1
     name = f"{block.block.replace('_', '-')}-{number}"
     if isinstance(block, Callout):
@@ -359,8 +372,11 @@ def _check_anchors(page: Page, counts: dict[str, int]) -> None:
 def _texts(page: Page) -> Iterator[str]:
     """Every text of the page in which marks are set."""
     yield from (page.subtitle, page.footer)
-    for block in [*page.lead, *(block for section in page.sections for block in section.blocks)]:
-        if isinstance(block, (Text, Callout)):
+    blocks = [*page.lead, *(block for section in page.sections for block in section.blocks)]
+    for block in blocks:
+        if isinstance(block, Pictures):
+            blocks.extend(block.figures)
+        elif isinstance(block, (Text, Callout)):
             yield block.text
         elif isinstance(block, (Table, Figure, Sheet)):
             yield block.caption
