@@ -26,10 +26,30 @@ HEAVY = {
     "sklearn",
 }
 
+# All that the help of the root may load beside the standard library: typer and what typer stands on. Without the
+# rest it takes about 0.35 s of a core; each of the heavy ones would double that at least.
+LIGHT = {
+    "layerlab",
+    "typer",
+    "rich",
+    "pygments",
+    "markdown_it",
+    "mdurl",
+    "shellingham",
+    "annotated_doc",
+    "attr",
+}
+# Of layerlab: the commands' signatures and the error that they raise; no room.
+ROOTS = {"layerlab", "layerlab.cli", "layerlab.errors"}
+
 
 def loaded_by(code: str) -> set[str]:
     """The top-level packages that a fresh interpreter has loaded after ``code``."""
-    report = "import sys, json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    return {name.partition(".")[0] for name in modules_after(code)}
+
+
+def modules_after(code: str) -> set[str]:
+    report = "import sys, json; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"],
         capture_output=True,
@@ -66,3 +86,11 @@ def test_importing_stays_light(module: str) -> None:
 def test_help_stays_light(arguments: tuple[str, ...]) -> None:
     # typer draws its help with rich; nothing else may come along.
     assert loaded_by(help_of(*arguments)) & (HEAVY - {"rich"}) == set()
+
+
+def test_the_help_of_the_root_loads_typer_and_the_commands_alone() -> None:
+    before, after = modules_after("pass"), modules_after(help_of("--help"))
+    loaded = {name.partition(".")[0] for name in after - before} - set(sys.stdlib_module_names)
+    assert loaded <= LIGHT, "a new import at start-up: put it inside the function that uses it"
+    ours = {name for name in after if name.partition(".")[0] == "layerlab"}
+    assert {name for name in ours - ROOTS if not name.startswith("layerlab.cli.")} == set()

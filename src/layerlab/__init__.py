@@ -14,7 +14,10 @@ from types import ModuleType
 
 __version__ = "0.1.0.dev0"
 
-_ROOMS = ("claims", "graph", "lab", "reproduce")
+_ROOMS = (
+    *("attention", "estimators", "gradflow", "graph", "projection", "segmentation"),
+    *("claims", "lab", "reproduce"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

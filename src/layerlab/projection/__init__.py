@@ -6,7 +6,13 @@ The names below are imported on first use: `import layerlab` does not load torch
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlab.projection.certificate import certify
+    from layerlab.projection.codebooks import Codebook, codebook
+    from layerlab.projection.layers import JLProjection
+    from layerlab.projection.transform import JLTransform
 
 _HOMES: dict[str, str] = {
     "Codebook": "codebooks",

@@ -6,7 +6,19 @@ The names below are imported on first use: `import layerlab` does not load torch
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlab.segmentation.dataset import IGNORE, ImageSet, Parts
+    from layerlab.segmentation.digits import Digits
+    from layerlab.segmentation.fast import keeping_memory, prepared
+    from layerlab.segmentation.folder_set import Asked, FolderSet, folder
+    from layerlab.segmentation.interop import from_monai, to_monai
+    from layerlab.segmentation.masks import Classes
+    from layerlab.segmentation.runs import Trained, open_trained, train_run
+    from layerlab.segmentation.settings import Settings
+    from layerlab.segmentation.split import Split
+    from layerlab.segmentation.unet import UNet
 
 _HOMES: dict[str, str] = {
     "IGNORE": "dataset",

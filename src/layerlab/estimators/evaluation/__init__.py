@@ -6,7 +6,11 @@ The names below are imported on first use: a worker process that only needs `wor
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlab.estimators.evaluation.log import EvaluationLog
+    from layerlab.estimators.evaluation.objective import Objective
 
 _HOMES = {"EvaluationLog": "log", "Objective": "objective"}
 

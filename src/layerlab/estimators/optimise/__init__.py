@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlab.estimators.optimise.optimum import Optimum
+    from layerlab.estimators.optimise.run import optimise
+    from layerlab.estimators.optimise.settings import Settings
 
 _HOMES = {"Optimum": "optimum", "Settings": "settings", "optimise": "run"}
 
