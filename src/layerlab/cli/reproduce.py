@@ -29,6 +29,12 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
     ] = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Of the report, with commas: html (always), md, json, pdf (by a browser)."
+        ),
+    ] = "html",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Reproduce the two course documents and write report.html.
@@ -42,6 +48,7 @@ def reproduce(
     from layerlab.reproduce import reproduce as run
     from layerlab.reproduce.run import QUICK_SEEDS, SEEDS
 
+    chosen = [name.strip() for name in formats.split(",") if name.strip()]
     try:
         page, summary = run(
             out,
@@ -50,6 +57,7 @@ def reproduce(
             seeds=seeds or (QUICK_SEEDS if quick else SEEDS),
             jobs=jobs,
             command=["layerlab", *sys.argv[1:]],
+            formats=chosen,
             on_chapter=lambda _: None if are_compiled(MODELS) else progress.compiling(),
         )
     except KeyboardInterrupt:
@@ -81,4 +89,5 @@ def reproduce(
         ],
         left=2,
     )
-    say(f"report: {page}")
+    for name in dict.fromkeys(["html", *chosen]):
+        say(f"report: {page.with_suffix(f'.{name}')}")

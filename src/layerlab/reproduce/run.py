@@ -19,11 +19,11 @@ from layerlab.lab.report.page import (
     Page,
     Section,
     Table,
-    write,
 )
 from layerlab.lab.report.race import environment_section
 from layerlab.reproduce import theorems
 from layerlab.reproduce.chapter import ChapterResult, Display, Options
+from layerlab.reproduce.formats import check_formats, write_report
 from layerlab.reproduce.front import front
 
 
@@ -65,6 +65,7 @@ def reproduce(
     jobs: int | None = None,
     command: Sequence[str] = (),
     on_chapter: Callable[[str], None] | None = None,
+    formats: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Run the documents' experiments and claims, and write ``report.html``.
 
@@ -76,6 +77,7 @@ def reproduce(
         jobs: processes; the number of cores when None.
         command: what was typed, for the record.
         on_chapter: called with the name of each chapter before it runs.
+        formats: of the report, beside HTML: md, json, pdf.
 
     Returns:
         The page's path, and the summary as JSON: ``{"chapters", "seeds", "parts", "findings",
@@ -89,6 +91,7 @@ def reproduce(
         raise UserError(f"unknown chapter {unknown[0]!r}; expected one of {', '.join(CHAPTERS)}")
     if seeds < 2:
         raise UserError(f"expected at least 2 seeds, got {seeds}: one run has no spread to compare with")
+    check_formats(formats)
     # Neither chapters nor seeds: a quick look is widened to the whole in the same folder, its cells kept.
     run = create_run(out, "reproduce", command, {"documents": DOCUMENTS})
     options = Options(out=run.path, seeds=seeds, jobs=jobs)
@@ -121,7 +124,7 @@ def reproduce(
     run.finish(summary)
     made = {"command": shlex.join(command) or run.meta["command"], "environment": environment()}
     page = _page(names, results, by_chapter, summary, {**run.meta, **made})
-    return write(page, run.path / "report.html"), summary
+    return write_report(page, run.path, summary, formats), summary
 
 
 def _page(
