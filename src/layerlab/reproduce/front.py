@@ -80,7 +80,7 @@ def _gradients() -> Figure:
         "depth n",
         title="The gradient through a chain of units",
         caption="**A sigmoid lets a quarter through at most**, a tanh all of it. The gradient at 0 through n units of "
-        "weight 1, by autograd. [More](#gradflow-claims)",
+        "weight 1, by autograd. [More on gradients](#gradflow-claims)",
         scale="log",
     )
 
@@ -108,7 +108,7 @@ def _variance() -> Figure:
         "probability μ",
         title="The variance of REINFORCE",
         caption="**REINFORCE is noisiest at μ = 1/4**; the baseline 1 − μ leaves no noise, the mean makes it worse "
-        "above 2/3. By enumeration. [More](#estimators-claims)",
+        "above 2/3. By enumeration. [More on estimators](#estimators-claims)",
     )
 
 
@@ -137,7 +137,9 @@ def _graphs(findings: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
             said="the document",
             title="GCN and GAT on Cora",
             caption=f"**GAT minus GCN is {gap:+.1f} points on the same splits**; the document has {said:+.1f}. Bars: "
-            "95 % of single runs; ◇: the document's run. [More](#comparison)".replace("-", "−"),
+            "95 % of single runs; ◇: the document's run. [More on the comparison](#comparison)".replace(
+                "-", "−"
+            ),
         )
     ]
 
@@ -167,6 +169,6 @@ def _skips(checks: Mapping[str, CheckedClaim]) -> list[Figure]:
             said="the document",
             title="What a U-Net's skips bring",
             caption="**Skips pay where details are thin**, and bring little on coarse shapes. Bars: 95 % interval over "
-            "paired seeds; ◇: the document's 0.78 − 0.68. [More](#segmentation-claims)",
+            "paired seeds; ◇: the document's 0.78 − 0.68. [More on skips](#segmentation-claims)",
         )
     ]
