@@ -303,6 +303,7 @@ def test_confidence_refuses_small_samples_and_odd_levels(n: int, level: float) -
         ({"expected": "refuted"}, "must expect holds, not"),
         ({"falsifiers": {"a": Falsifier("x", lambda: 1.0, replaces={"treble": 3})}}, "replaces 'treble'"),
         ({"falsifiers": {"a": Falsifier("x", lambda: 1.0, replaces={"subject": 3})}}, "replaces 'subject'"),
+        ({"full": {"subject": 3}}, "full replaces 'subject'"),
     ],
 )
 def test_a_malformed_claim_is_refused(changes: dict[str, Any], match: str) -> None:
@@ -363,6 +364,25 @@ def test_no_more_than_three_close_ones_are_named() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- checks
+
+
+def test_a_full_check_repeats_more_and_breaks_the_same() -> None:
+    asked: list[tuple[int, float]] = []
+
+    def counted(
+        subject: float, generator: np.random.Generator, *, draws: int = 2, factor: float = 2.0
+    ) -> Measurement:
+        asked.append((draws, factor))
+        return Measurement(factor * subject, 2.0, exact("no chance in it"))
+
+    made = claim(
+        measure=counted,
+        full={"draws": 20},
+        falsifiers={"triple": Falsifier("3x for 2x", lambda: 1.0, replaces={"factor": 3.0})},
+    )
+    assert check(made).to_dict()["full"] is False
+    assert check(made, full=True).to_dict()["full"] is True
+    assert asked == [(2, 2.0), (2, 2.0), (2, 3.0), (20, 2.0), (20, 2.0), (20, 3.0)]
 
 
 def test_check_measures_every_subject_and_every_falsifier() -> None:

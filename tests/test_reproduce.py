@@ -20,15 +20,19 @@ from layerlab.claims import CheckResult, Register, check
 from layerlab.claims.checking import Checked
 from layerlab.claims.outcome import Measurement, Outcome
 from layerlab.claims.slack import exact
+from layerlab.cli import progress
 from layerlab.errors import UserError
 from layerlab.graph import experiments, runs
 from layerlab.graph.theorems import CLAIMS
 from layerlab.lab.race import summarise
 from layerlab.lab.report.page import Text
-from layerlab.reproduce import CHAPTERS, reproduce, theorems
+from layerlab.reproduce import CHAPTERS, DEFAULT, FULL, QUICK, Amount, Step, reproduce, theorems
 from layerlab.reproduce import graph as chapter
+from layerlab.reproduce import segmentation as skips
+from layerlab.segmentation.digits import Digits
 
 COURSE_CELLS, PUBLIC_CELLS = 2 * 2, 4 * 2
+TWO = Amount(seeds=2, trainings=2)
 
 
 @contextmanager
@@ -50,21 +54,19 @@ class Shown:
     """A display that remembers, and presses Ctrl-C after some cells."""
 
     stop_after: int = 10**9
-    titles: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
+    steps: list[tuple[str, int, int]] = field(default_factory=list)
     cells: list[tuple[str, int]] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
 
     @contextmanager
-    def checks(self, title: str, ids: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
-        yield lambda cell: self.checked.append(cell["contestant"])
+    def plan(self, steps: Sequence[Step], jobs: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+        self.steps = [(step.title, len(step.seconds), step.seeds) for step in steps]
 
-    @contextmanager
-    def race(
-        self, title: str, models: Sequence[str], seeds: int
-    ) -> Iterator[Callable[[dict[str, Any]], None]]:
-        self.titles.append((title, tuple(models), seeds))
-
-        def report(cell: dict[str, Any]) -> None:
+        def report(title: str, cell: dict[str, Any]) -> None:
+            assert title in {step.title for step in steps}
+            if title == "claims":
+                self.checked.append(cell["contestant"])
+                return
             self.cells.append((cell["contestant"], cell["seed"]))
             if len(self.cells) == self.stop_after:
                 raise KeyboardInterrupt
@@ -100,18 +102,25 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
                 out,
                 display=Shown(stop_after=3),
                 only=["graph"],
-                seeds=2,
+                amount=TWO,
                 jobs=1,
                 command=["layerlab", "reproduce"],
             )
         assert not (out / "report.html").exists()
         trained.append(0)
-        chapters: list[str] = []
+        plans: list[tuple[Sequence[Step], int]] = []
         page, summary = reproduce(
-            out, display=shown, only=["graph"], seeds=2, jobs=1, on_chapter=chapters.append
+            out,
+            display=shown,
+            only=["graph"],
+            amount=TWO,
+            jobs=1,
+            on_plan=lambda steps, jobs: plans.append((steps, jobs)),
         )
     assert page == out / "report.html"
-    assert chapters == ["graph"]
+    ((steps, jobs),) = plans
+    assert [step.title for step in steps] == ["claims", "Cora, course protocol", "Cora, public split"]
+    assert jobs == 1
     return Reproduced(out, page.read_text(encoding="utf-8"), summary, shown, trained)
 
 
@@ -127,10 +136,13 @@ def words(page: str) -> str:
 def test_an_interrupted_reproduction_goes_on(reproduced: Reproduced) -> None:
     assert reproduced.trained == [3, COURSE_CELLS + PUBLIC_CELLS - 3]
     assert len(reproduced.shown.cells) == COURSE_CELLS + PUBLIC_CELLS
-    assert reproduced.shown.titles == [
-        ("Cora, course protocol", ("gat", "gcn"), 2),
-        ("Cora, public split", ("gat", "gcn", "sgc", "mlp"), 2),
+    assert reproduced.shown.steps == [
+        ("claims", len(CLAIMS), 1),
+        ("Cora, course protocol", 2, 2),
+        ("Cora, public split", 4, 2),
     ]
+    # What was checked before the interruption is told, and not checked again.
+    assert sorted(reproduced.shown.checked) == sorted(claim.id for claim in CLAIMS)
 
 
 def test_every_experiment_is_a_run_of_its_own(reproduced: Reproduced) -> None:
@@ -150,6 +162,7 @@ def test_the_findings(reproduced: Reproduced) -> None:
         "experiment.gcn-cora",
         "experiment.gat-cora",
         "experiment.gat-beats-gcn",
+        "experiment.test-is-validation",
         "experiment.public-split.gcn",
         "experiment.public-split.gat",
         "experiment.public-split.sgc",
@@ -158,7 +171,9 @@ def test_the_findings(reproduced: Reproduced) -> None:
     verdicts = [finding["verdict"] for finding in findings.values()]
     assert reproduced.summary["hold"] == verdicts.count("holds")
     assert reproduced.summary["refuted"] == verdicts.count("refuted")
-    assert reproduced.summary["of"] == 6 + len(CLAIMS)
+    assert reproduced.summary["of"] == 7 + len(CLAIMS)
+    # The course's test part is its validation part.
+    assert findings["experiment.test-is-validation"]["verdict"] == "refuted"
     # Two epochs teach nobody: the papers' figures are far away. The theorems do not depend on training.
     assert findings["experiment.public-split.gat"]["verdict"] == "refuted"
     # What the document prints wrongly is refuted; all else holds.
@@ -196,7 +211,7 @@ def test_a_finished_reproduction_trains_nothing(
 ) -> None:
     monkeypatch.setattr(experiments, "fit", lambda *_, **__: pytest.fail("trained again"))
     with quickly():
-        page, summary = reproduce(reproduced.out, display=Shown(), only=["graph"], seeds=2, jobs=1)
+        page, summary = reproduce(reproduced.out, display=Shown(), only=["graph"], amount=TWO, jobs=1)
     assert summary == reproduced.summary
     assert page.read_text(encoding="utf-8") == reproduced.page
 
@@ -207,7 +222,12 @@ def test_a_quick_look_is_widened_in_its_folder(reproduced: Reproduced, tmp_path:
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
     with quickly():
         page, summary = reproduce(
-            out, display=Shown(), only=["graph"], seeds=3, jobs=1, command=["layerlab", "again"]
+            out,
+            display=Shown(),
+            only=["graph"],
+            amount=replace(TWO, seeds=3),
+            jobs=1,
+            command=["layerlab", "again"],
         )
     after = {path: path.stat().st_mtime_ns for path in out.glob("*/cells/*.json")}
     assert {path: after[path] for path in before} == before
@@ -230,11 +250,11 @@ def test_what_cannot_be_reproduced_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown chapter 'vision'; expected one of gradflow, attention"):
         reproduce(tmp_path / "out", display=Shown(), only=["graph", "vision"])
     with pytest.raises(UserError, match="at least 2 seeds, got 1"):
-        reproduce(tmp_path / "out", display=Shown(), seeds=1)
+        reproduce(tmp_path / "out", display=Shown(), amount=replace(TWO, seeds=1))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("kept", encoding="utf-8")
     with pytest.raises(UserError, match="choose another --out"):
-        reproduce(tmp_path / "file", display=Shown(), seeds=2)
+        reproduce(tmp_path / "file", display=Shown(), amount=TWO)
 
 
 # ----------------------------------------------------------------- command line
@@ -245,7 +265,7 @@ def test_on_the_command_line(reproduced: Reproduced, cli: Callable[..., Any]) ->
         shown = cli("reproduce", "--out", reproduced.out, "--only", "graph", "--seeds", 2, "--jobs", 1)
     assert shown.status == 0
     assert (
-        f"{reproduced.summary['hold']} of {6 + len(CLAIMS)} statements hold, {reproduced.summary['refuted']} are"
+        f"{reproduced.summary['hold']} of {7 + len(CLAIMS)} statements hold, {reproduced.summary['refuted']} are"
         in shown.out
     )
     assert "Is the GAT more accurate" in shown.out
@@ -266,14 +286,21 @@ def test_as_json(reproduced: Reproduced, cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "seeds"), [((), 20), (("--quick",), 3), (("--seeds", 5), 5), (("--quick", "--seeds", 7), 7)]
+    ("arguments", "amount"),
+    [
+        ((), DEFAULT),
+        (("--quick",), QUICK),
+        (("--full",), FULL),
+        (("--seeds", 5), replace(DEFAULT, seeds=5, trainings=5)),
+        (("--quick", "--seeds", 7), replace(QUICK, seeds=7, trainings=7)),
+    ],
 )
-def test_how_many_seeds(
+def test_how_much(
     cli: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[Any, ...],
-    seeds: int,
+    amount: Amount,
 ) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -284,7 +311,7 @@ def test_how_many_seeds(
     monkeypatch.setattr("layerlab.reproduce.reproduce", recorded)
     assert cli("reproduce", "--out", tmp_path, *arguments).status == 0
     (options,) = asked
-    assert (options["seeds"], options["out"], options["only"]) == (seeds, tmp_path, ())
+    assert (options["amount"], options["out"], options["only"]) == (amount, tmp_path, ())
 
 
 def test_bad_arguments_are_one_line(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -292,10 +319,19 @@ def test_bad_arguments_are_one_line(cli: Callable[..., Any], tmp_path: Path) -> 
     assert (shown.status, shown.out) == (2, "")
     assert shown.err == f"error: unknown chapter 'vision'; expected one of {', '.join(CHAPTERS)}\n"
     assert cli("reproduce", "--seeds", 1).status == 2
+    both = cli("reproduce", "--quick", "--full", "--out", tmp_path / "out")
+    assert (both.status, both.out) == (2, "") and "exclude each other" in both.err
     assert "Example: layerlab reproduce" in cli("reproduce", "--help").out
 
 
 # --------------------------------------------------- verdicts from made-up numbers
+
+
+@dataclass
+class Raced:
+    results: dict[str, Any]
+    cells: dict[str, Any]
+    command: str = "layerlab graph race cora"
 
 
 def results(
@@ -303,8 +339,8 @@ def results(
     gcn: Sequence[float] = (0.7, 0.8),
     loss: Sequence[float] = (1.0, 1.1),
     **others: Sequence[float],
-) -> dict[str, Any]:
-    """What `race_run` returns, from made-up accuracies."""
+) -> Any:
+    """A finished race, from made-up accuracies."""
     cells = {
         f"{name}-{seed}": {
             "contestant": name,
@@ -317,7 +353,8 @@ def results(
         for name, accuracies in {"gat": gat, "gcn": gcn, **others}.items()
         for seed, accuracy in enumerate(accuracies)
     }
-    return {**summarise(cells, "test_accuracy"), "losses": summarise(cells, "test_loss")["contestants"]}
+    summary = {**summarise(cells, "test_accuracy"), "losses": summarise(cells, "test_loss")["contestants"]}
+    return Raced(summary, cells)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +419,7 @@ def test_what_two_single_runs_can_tell(
     gat: Sequence[float], gcn: Sequence[float], expected: Sequence[str]
 ) -> None:
     made_up = results(gat=gat, gcn=gcn)
-    section = chapter._comparison_section(made_up, chapter._difference_finding(made_up))
+    section = chapter._comparison_section(made_up.results, chapter._difference_finding(made_up))
     text = " ".join(block.text for block in section.blocks if isinstance(block, Text))
     assert "differ by 10.0 points on average" in text
     for phrase in expected:
@@ -461,8 +498,11 @@ def test_claims_of_several_domains_are_checked_once_and_kept(
     register = Register(catalogue()[claim] for ids in few.values() for claim in ids)
     monkeypatch.setattr(theorems, "catalogue", lambda: register)
     shown = Shown()
-    page, summary = reproduce(tmp_path / "out", display=shown, only=list(few), seeds=2, jobs=1)
+    page, summary = reproduce(tmp_path / "out", display=shown, only=list(few), amount=TWO, jobs=1)
     assert shown.checked == [claim for ids in few.values() for claim in ids]
+    assert [finding["command"] for finding in summary["findings"]] == [
+        f"layerlab claims check {claim}" for ids in few.values() for claim in ids
+    ]
     assert [finding["verdict"] for finding in summary["findings"]] == ["holds", "refuted"]
     assert [(part["hold"], part["printed_wrongly"], part["unexpected"]) for part in summary["parts"]] == [
         (1, 0, []),
@@ -470,12 +510,12 @@ def test_claims_of_several_domains_are_checked_once_and_kept(
     ]
     text = words(page.read_text(encoding="utf-8"))
     assert "Errata" in text and "Counterexample" in text and "Control" in text
-    monkeypatch.setattr(theorems, "check", lambda *_: pytest.fail("checked again"))
-    assert reproduce(tmp_path / "out", display=Shown(), only=list(few), seeds=2, jobs=1)[1] == summary
+    monkeypatch.setattr(theorems, "check", lambda *_, **__: pytest.fail("checked again"))
+    assert reproduce(tmp_path / "out", display=Shown(), only=list(few), amount=TWO, jobs=1)[1] == summary
     changed = [replace(register[claim], statement="something else") for claim in register]
     monkeypatch.setattr(theorems, "catalogue", lambda: Register(changed))
     with pytest.raises(UserError, match=r"gradflow\.product has changed .* remove its folder 'claims'"):
-        reproduce(tmp_path / "out", display=Shown(), only=list(few), seeds=2, jobs=1)
+        reproduce(tmp_path / "out", display=Shown(), only=list(few), amount=TWO, jobs=1)
 
 
 def test_a_claim_that_comes_out_otherwise_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -487,8 +527,81 @@ def test_a_claim_that_comes_out_otherwise_is_named(monkeypatch: pytest.MonkeyPat
 
     claim = replace(claim, measure=planted)
     monkeypatch.setattr(theorems, "catalogue", lambda: Register([claim]))
-    page, summary = reproduce(tmp_path / "out", display=Shown(), only=["gradflow"], seeds=2, jobs=1)
+    page, summary = reproduce(tmp_path / "out", display=Shown(), only=["gradflow"], amount=TWO, jobs=1)
     assert summary["parts"][0]["unexpected"] == ["gradflow.product"]
     assert (summary["hold"], summary["refuted"]) == (0, 1)
     text = words(page.read_text(encoding="utf-8"))
     assert "0 of 1" in text and "1 of 1" not in text
+
+
+# -------------------------------------------------------------------------------------------------- section 4
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], Shown]:
+    """The chapter of skip connections by a tiny race."""
+    shown = Shown()
+    with pytest.MonkeyPatch.context() as patch:
+        small = replace(skips.BUILT_IN, widths=(2, 4), size=16, epochs=1)
+        patch.setattr(skips, "BUILT_IN", small)
+        patch.setattr(skips, "Digits", lambda size: Digits(20, size))
+        patch.setattr(theorems, "catalogue", lambda: Register([catalogue()["segmentation.zero-control"]]))
+        page, summary = reproduce(
+            tmp_path_factory.mktemp("skips") / "out",
+            display=shown,
+            only=["segmentation"],
+            amount=TWO,
+            jobs=1,
+        )
+    return words(page.read_text(encoding="utf-8")), summary, shown
+
+
+def test_the_race_of_skip_connections_is_a_chapter(raced: tuple[str, dict[str, Any], Shown]) -> None:
+    text, summary, shown = raced
+    assert shown.steps == [("claims", 1, 1), ("U-Nets on digits", 3, 2)]
+    assert sorted(shown.cells) == [(arm, seed) for arm in ("off", "on", "zero") for seed in (0, 1)]
+    findings = {finding["id"]: finding for finding in summary["findings"]}
+    assert list(findings) == ["experiment.skips", "experiment.skips-gradient", "segmentation.zero-control"]
+    found = findings["experiment.skips"]
+    low, high = found["detail"]["low"], found["detail"]["high"]
+    assert found["verdict"] == ("holds" if low > 0 else "refuted" if high < 0 else "measured")
+    assert found["document"].startswith("about 0.78 and 0.68")
+    command = "layerlab segment race digits --arms on,off,zero --seeds 2"
+    assert found["command"] == command and command in text
+    assert "zero control" in text and "boundary IoU" in text
+
+
+def test_a_quick_look_has_one_seed_and_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skips, "BUILT_IN", replace(skips.BUILT_IN, widths=(2, 4), size=16, epochs=1))
+    monkeypatch.setattr(skips, "Digits", lambda size: Digits(20, size))
+    monkeypatch.setattr(theorems, "catalogue", lambda: Register([catalogue()["segmentation.zero-control"]]))
+    _, summary = reproduce(tmp_path / "out", display=Shown(), only=["segmentation"], amount=QUICK, jobs=1)
+    found = summary["findings"][0]
+    assert (found["verdict"], found["measured"].endswith("one seed")) == ("measured", True)
+    assert found["command"].endswith("--arms on,off --seeds 1")
+
+
+# ------------------------------------------------------------------------------------------------ progress
+
+
+def test_the_bar_is_told_every_cell() -> None:
+    steps = [Step("claims", {"a": 1.0, "b": 3.0}, 1), Step("race", {"gcn": 2.0}, 2)]
+    assert [step.total for step in steps] == [4.0, 4.0]
+    with progress.plan(steps, 2) as report:
+        for title, name in (("claims", "a"), ("claims", "b"), ("race", "gcn"), ("race", "gcn")):
+            report(title, {"contestant": name})
+
+
+@pytest.mark.parametrize(
+    ("done", "elapsed", "left"),
+    [
+        # Twice as slow as thought: at first hardly believed, then more and more.
+        (0, 0.0, "5 min left"),
+        (10, 10.0, "7 min left"),
+        (300, 300.0, "5 min left"),
+        (590, 300.0, "5 s left"),
+        (600, 300.0, "0 s left"),
+    ],
+)
+def test_the_time_left_learns_from_the_machine(done: float, elapsed: float, left: str) -> None:
+    assert progress.time_left(600, done, elapsed, 2) == left

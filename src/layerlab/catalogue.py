@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @cache
 def catalogue() -> Register:
-    """The register of all claims. A domain that brings claims adds its ``theorems.CLAIMS`` here.
+    """The register of all claims, in the order of the documents' sections.
+
+    A domain that brings claims adds its ``theorems.CLAIMS`` here.
 
     The domains are imported on the first call, so that the roof itself stays light.
 
@@ -32,7 +34,7 @@ def catalogue() -> Register:
     from layerlab.projection import theorems as projection
     from layerlab.segmentation import theorems as segmentation
 
-    domains = (graph, gradflow, attention, estimators, projection, segmentation)
+    domains = (gradflow, attention, estimators, projection, graph, segmentation)
     return Register(claim for domain in domains for claim in domain.CLAIMS)
 
 

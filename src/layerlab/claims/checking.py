@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from layerlab.claims.outcome import Outcome, Verdict
@@ -59,6 +58,7 @@ class CheckResult:
     claim: Claim
     seed: int
     checked: tuple[Checked, ...]
+    full: bool = False
 
     @property
     def as_expected(self) -> bool:
@@ -74,12 +74,19 @@ class CheckResult:
             "relation": self.claim.relation,
             "expected": self.claim.expected,
             "seed": self.seed,
+            "full": self.full,
             "as_expected": self.as_expected,
             "outcomes": [entry.to_dict() for entry in self.checked],
         }
 
 
-def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = None) -> CheckResult:
+def check(
+    claim: Claim,
+    seed: int = 0,
+    subjects: Mapping[str, Factory] | None = None,
+    *,
+    full: bool = False,
+) -> CheckResult:
     """Measure every subject and every falsifier of a claim.
 
     Expected of a default subject: "holds" ("violated" where the claim is expected to be refuted); of a
@@ -92,6 +99,7 @@ def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = 
         subjects: the caller's own subjects, measured in place of the default ones. There, unmet hypotheses
             are an answer and no failure, and of a claim that is expected to be refuted every verdict is one
             (a NaN never is).
+        full: repeat more often what is repeated at all, see `Claim.full`.
 
     Raises:
         UserError: a negative seed, or whatever the measuring function has to say about a given subject. Any
@@ -99,6 +107,7 @@ def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = 
     """
     if seed < 0:
         raise UserError(f"a seed is not negative, got {seed}")
+    repeated = claim.full if full else {}
     wanted: tuple[Verdict, ...] = ("holds",) if claim.expected == "holds" else ("violated",)
     role: Role = "subject"
     if subjects is not None:
@@ -106,7 +115,7 @@ def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = 
         if claim.expected == "refuted":
             wanted = get_args(Verdict)
     measured = [
-        Checked(name, role, wanted, _measure(claim, seed, name, factory))
+        Checked(name, role, wanted, _measure(claim, seed, name, factory, repeated))
         for name, factory in (claim.subjects if subjects is None else subjects).items()
     ]
     controls = [
@@ -114,16 +123,14 @@ def check(claim: Claim, seed: int = 0, subjects: Mapping[str, Factory] | None = 
             name,
             "falsifier",
             (falsifier.expected,),
-            _measure(claim, seed, name, falsifier.subject, falsifier.replaces),
+            _measure(claim, seed, name, falsifier.subject, {**repeated, **falsifier.replaces}),
         )
         for name, falsifier in claim.falsifiers.items()
     ]
-    return CheckResult(claim, seed, (*measured, *controls))
+    return CheckResult(claim, seed, (*measured, *controls), full)
 
 
-def _measure(
-    claim: Claim, seed: int, name: str, factory: Factory, replaces: Mapping[str, Any] = MappingProxyType({})
-) -> Outcome:
+def _measure(claim: Claim, seed: int, name: str, factory: Factory, replaces: Mapping[str, Any]) -> Outcome:
     return Outcome(
         claim.relation, claim.measure(factory(), _generator(seed, claim.id, name), **replaces), seed
     )

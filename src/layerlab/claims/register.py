@@ -61,6 +61,8 @@ class Claim:
         subjects: default subjects, name to zero-argument factory. Of a refuted claim: its counterexamples.
         falsifiers: name to `Falsifier`; at least one.
         expected: "holds", or "refuted" for a statement that is false as printed.
+        full: keyword-only arguments of the measuring function, given in place of their defaults where time is no
+            matter: more repetitions. Empty where nothing is repeated.
 
     Raises:
         DefectiveClaimError: anything malformed, no subject, no falsifier, or a falsifier that expects
@@ -77,9 +79,11 @@ class Claim:
     subjects: Mapping[str, Factory]
     falsifiers: Mapping[str, Falsifier]
     expected: Expectation = "holds"
+    full: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subjects", MappingProxyType(dict(self.subjects)))
+        object.__setattr__(self, "full", MappingProxyType(dict(self.full)))
         object.__setattr__(self, "falsifiers", MappingProxyType(dict(self.falsifiers)))
         for defect in self._defects():
             raise DefectiveClaimError(f"claim {self.id!r}: {defect}")
@@ -103,13 +107,15 @@ class Claim:
         if shared := self.subjects.keys() & self.falsifiers.keys():
             yield f"subjects and falsifiers share the names {sorted(shared)}"
         opposite = ("violated", "hypotheses unmet") if self.expected == "holds" else ("holds",)
-        parameters = inspect.signature(self.measure).parameters
         for name, falsifier in self.falsifiers.items():
             if falsifier.expected not in opposite:
                 yield f"falsifier {name!r} must expect {' or '.join(opposite)}, not {falsifier.expected!r}"
-            for block in falsifier.replaces:
+        replaced = {f"falsifier {name!r}": falsifier.replaces for name, falsifier in self.falsifiers.items()}
+        parameters = inspect.signature(self.measure).parameters
+        for what, arguments in {**replaced, "full": self.full}.items():
+            for block in arguments:
                 if block not in parameters or parameters[block].kind is not inspect.Parameter.KEYWORD_ONLY:
-                    yield f"falsifier {name!r} replaces {block!r}, no keyword-only argument of measure"
+                    yield f"{what} replaces {block!r}, no keyword-only argument of measure"
 
 
 class Register(Mapping[str, Claim]):

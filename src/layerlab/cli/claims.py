@@ -80,6 +80,9 @@ def check(
         ),
     ] = None,
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same numbers, bit for bit."),
+    full: bool = typer.Option(
+        False, "--full", help="Repeat more often what is repeated: minutes, not seconds."
+    ),
     as_json: bool = _JSON,
 ) -> None:
     """Measure claims on their default subjects, or on your graph, and on what must make them fail.
@@ -94,10 +97,11 @@ def check(
 
     chosen = catalogue().select(patterns or (("graph.*",) if on is not None else ()))
     graph = None if on is None else graph_for(on, chosen)
+    given = None if graph is None else {"mine": lambda: graph}
     results = []
     # Results are printed once all are there: a bar and tables do not share a terminal well.
     for claim in _with_progress(chosen):
-        results.append(check_claim(claim, seed, None if graph is None else {"mine": lambda: graph}))  # noqa: PERF401 (the bar advances between checks)
+        results.append(check_claim(claim, seed, given, full=full))  # noqa: PERF401 (the bar advances between checks)
     as_expected = all(result.as_expected for result in results)
     if as_json:
         about = (

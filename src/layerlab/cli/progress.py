@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlab.reproduce import Step
 
 
 def _live(*columns: Any) -> Any:
@@ -95,11 +98,56 @@ def race(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callabl
 
 
 @contextmanager
-def checks(title: str, ids: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """One bar over checks of claims, with the last one; yields ``report(cell)``."""
-    with _live("{task.fields[last]}") as progress:
-        task = progress.add_task(title, total=len(ids), last="")
-        yield lambda cell: progress.update(task, advance=1, last=cell["contestant"])
+def plan(steps: Sequence[Step], jobs: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """One bar over all steps of a reproduction with the time left; yields ``report(title, cell)``.
+
+    Cells count by the seconds they are known to take; how far this machine is from those shows as it goes.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    seconds = {step.title: step.seconds for step in steps}
+    cells = {step.title: step.seeds * len(step.seconds) for step in steps}
+    done = dict.fromkeys(cells, 0)
+    total = sum(step.total for step in steps)
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        TextColumn("{task.fields[last]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task("reproducing", total=total, left=time_left(total, 0, 0, jobs), last="")
+
+        def report(title: str, cell: dict[str, Any]) -> None:
+            name = cell["contestant"]
+            done[title] += 1
+            progress.advance(task, seconds[title][name])
+            state = progress.tasks[0]
+            progress.update(
+                task,
+                description=f"{title} {done[title]}/{cells[title]}",
+                left=time_left(total, state.completed, state.elapsed or 0.0, jobs),
+                last=name,
+            )
+
+        yield report
+
+
+_PRIOR = 10.0
+
+
+def time_left(total: float, done: float, elapsed: float, jobs: int) -> str:
+    """In words, from seconds of work on one core; the first seconds believe in ``jobs`` cores as fast as that.
+
+    >>> time_left(600, 0, 0, 2), time_left(600, 300, 300, 2), time_left(600, 595, 295, 2)
+    ('5 min left', '5 min left', '2 s left')
+    """
+    speed = (done + jobs * _PRIOR) / (elapsed + _PRIOR)
+    left = (total - done) / speed
+    return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
 
 @contextmanager

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from layerlab.reproduce import Step
 
 EPILOG = "Example: layerlab reproduce --only graph --out reproduce"
 
@@ -21,10 +25,15 @@ def reproduce(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="3 seeds instead of 20: a first look, wide intervals.")
+        bool,
+        typer.Option("--quick", help="Every claim, few seeds: a first look in a minute, wide intervals."),
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="More seeds, samples and arms than by default: half an hour.")
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Seeds of every experiment, instead of 20.")
+        int | None,
+        typer.Option(min=2, help="Seeds of every experiment, instead of 20 on graphs and 4 of U-Nets."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
@@ -39,26 +48,32 @@ def reproduce(
 ) -> None:
     """Reproduce the two course documents and write report.html.
 
-    Ctrl-C loses nothing: the same command goes on where it stopped.
+    Ctrl-C loses nothing: the same command goes on where it stopped, and one that asks for more keeps what is there.
     """
+    from dataclasses import replace
+
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
-    from layerlab.graph.runs import are_compiled
-    from layerlab.graph.settings import MODELS
+    from layerlab.errors import UserError
+    from layerlab.reproduce import DEFAULT, FULL, QUICK
     from layerlab.reproduce import reproduce as run
-    from layerlab.reproduce.run import QUICK_SEEDS, SEEDS
 
     chosen = [name.strip() for name in formats.split(",") if name.strip()]
+    if quick and full:
+        raise UserError("--quick and --full exclude each other; leave one out")
+    amount = QUICK if quick else FULL if full else DEFAULT
+    if seeds is not None:
+        amount = replace(amount, seeds=seeds, trainings=seeds)
     try:
         page, summary = run(
             out,
             display=progress,
             only=only or (),
-            seeds=seeds or (QUICK_SEEDS if quick else SEEDS),
+            amount=amount,
             jobs=jobs,
             command=["layerlab", *sys.argv[1:]],
             formats=chosen,
-            on_chapter=lambda _: None if are_compiled(MODELS) else progress.compiling(),
+            on_plan=None if as_json else _say_plan,
         )
     except KeyboardInterrupt:
         say(f"interrupted; finished cells are in {out}: run the same command to go on")
@@ -91,3 +106,16 @@ def reproduce(
     )
     for name in dict.fromkeys(["html", *chosen]):
         say(f"report: {page.with_suffix(f'.{name}')}")
+
+
+def _say_plan(steps: Sequence[Step], jobs: int) -> None:
+    from layerlab.cli import progress
+    from layerlab.cli.output import say
+    from layerlab.graph.runs import are_compiled
+    from layerlab.graph.settings import MODELS
+
+    cells = ", ".join(f"{step.title} {step.seeds * len(step.seconds)}" for step in steps)
+    time = progress.time_left(sum(step.total for step in steps), 0, 0, jobs).removesuffix(" left")
+    say(f"plan: {cells}; about {time} in {jobs} processes")
+    if not are_compiled(MODELS):
+        say("the kernels are compiled for this machine first, once: about a minute more")

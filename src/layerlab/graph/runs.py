@@ -22,7 +22,7 @@ from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.files import write_atomic
 from layerlab.lab.kernels import kept
-from layerlab.lab.race import CellResult, race, summarise
+from layerlab.lab.race import CellResult, Workers, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.training import fit, one_thread
 from layerlab.lab.weights import load_weights, write_tensors
@@ -301,6 +301,7 @@ def race_run(
     out: Path,
     protocol: str | None = None,
     jobs: int | None = None,
+    workers: Workers | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] = (),
     on_cell: Callable[[CellResult], None] | None = None,
@@ -319,6 +320,7 @@ def race_run(
         protocol: as for `train_run`.
         jobs: processes; the number of cores when None.
         overrides: fields of `Settings` to change, by model.
+        workers: processes that are there already, in place of ``jobs`` new ones.
         command: what was typed, for the record.
         on_cell: called with each finished cell.
         on_compile: as for `train_run`.
@@ -357,7 +359,7 @@ def race_run(
     if on_compile is not None and not are_compiled(models):
         on_compile()
     run_cell = cells_of(data, protocol, changed, expected=digest)
-    cells = race(run_cell, models, seeds, jobs=jobs, folder=run, on_cell=on_cell)
+    cells = race(run_cell, models, seeds, jobs=jobs, workers=workers, folder=run, on_cell=on_cell)
     # A data set whose split has no test part is compared on validation, and the summary says so.
     part = "test" if len(parts.test) else "validation"
     summary = {

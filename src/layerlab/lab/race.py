@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from multiprocessing import connection
 from statistics import median
@@ -48,6 +48,7 @@ def race(
     seeds: Sequence[int],
     *,
     jobs: int | None = None,
+    workers: Workers | None = None,
     folder: RunFolder | None = None,
     on_cell: Callable[[CellResult], None] | None = None,
 ) -> dict[str, CellResult]:
@@ -60,6 +61,7 @@ def race(
         seeds: the same for every contestant, so that differences are paired.
         jobs: processes; the number of cores when None, one process (this one) when 1. Worker processes import
             the main module, so a script that asks for several needs ``if __name__ == "__main__":``.
+        workers: processes that are there already, in place of ``jobs`` new ones.
         folder: where finished cells are written, and read when they are there already.
         on_cell: called with each result, also with those read from the folder.
 
@@ -98,7 +100,8 @@ def race(
         accept(key, finished[key])
     missing = {key: cell for key, cell in wanted.items() if key not in results}
     # Closed at once, not when somebody collects it: an error in here ends the workers.
-    with closing(_run(run_cell, missing, min(jobs or available_cores(), len(missing)))) as arriving:
+    hired = workers or Workers(min(jobs or available_cores(), len(missing)))
+    with nullcontext() if workers else hired, closing(hired.run(run_cell, missing)) as arriving:
         for key, result in arriving:
             name, seed = wanted[key]
             result = {**result, "contestant": name, "seed": seed}
@@ -108,21 +111,54 @@ def race(
     return {key: results[key] for name in contestants for seed in seeds for key in [cell_key(name, seed)]}
 
 
-def _run(
-    run_cell: RunCell, cells: Mapping[str, tuple[str, int]], jobs: int
-) -> Generator[tuple[str, CellResult], None, None]:
-    """The cells' results as they come. However it ends, its processes have ended then too."""
-    if jobs <= 1:
-        for key, (name, seed) in cells.items():
-            yield key, run_cell(name, seed)
-        return
-    others = set(multiprocessing.active_children())
-    # spawn: a forked child of a process that has used torch's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as pool:
+class Workers:
+    """Processes that run cells, for one race after another: each has imported once what it needs.
+
+    A context manager. However it is left, by Ctrl-C too, its processes have ended then.
+
+    Args:
+        jobs: how many; one is this process.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+        self._others: set[multiprocessing.process.BaseProcess] = set()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        # An error or Ctrl-C: nobody waits for the cells under way.
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for worker in set(multiprocessing.active_children()) - self._others:
+                worker.terminate()
+                worker.join()
+        self._pool = None
+
+    def run(
+        self, run_cell: RunCell, cells: Mapping[str, tuple[str, int]]
+    ) -> Generator[tuple[str, CellResult], None, None]:
+        """The cells' results as they come.
+
+        Raises:
+            UserError: a process died.
+        """
+        if self.jobs <= 1:
+            for key, (name, seed) in cells.items():
+                yield key, run_cell(name, seed)
+            return
+        if self._pool is None:
+            self._others = set(multiprocessing.active_children())
+            # spawn: a forked child of a process that has used torch's threads can hang.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_prepare_worker)
         try:
             futures: dict[Future[CellResult], str] = {
-                pool.submit(run_cell, name, seed): key for key, (name, seed) in cells.items()
+                self._pool.submit(run_cell, name, seed): key for key, (name, seed) in cells.items()
             }
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -131,13 +167,6 @@ def _run(
                 "a worker process died (out of memory? or a script without `if __name__ == '__main__':`?); "
                 "run again to go on, with fewer --jobs"
             ) from None
-        except BaseException:
-            # An error or Ctrl-C: nobody waits for the cells under way.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
-                worker.join()
-            raise
 
 
 def _prepare_worker() -> None:

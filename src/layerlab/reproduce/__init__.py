@@ -5,7 +5,7 @@ This is the roof: it knows every domain, and nothing but the command line knows 
 
 from __future__ import annotations
 
-from layerlab.reproduce.chapter import Options
-from layerlab.reproduce.run import CHAPTERS, reproduce
+from layerlab.reproduce.chapter import Amount, Step
+from layerlab.reproduce.run import CHAPTERS, DEFAULT, FULL, QUICK, reproduce
 
-__all__ = ["CHAPTERS", "Options", "reproduce"]
+__all__ = ["CHAPTERS", "DEFAULT", "FULL", "QUICK", "Amount", "Step", "reproduce"]

@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from layerlab.lab.race import CellResult
+from layerlab.lab.race import CellResult, Workers
 from layerlab.lab.report.page import Block, KeyFigure, Section
 
-Report = Callable[[CellResult], None]
+Report = Callable[[str, CellResult], None]
+"""Called with the title of a step and each of its cells."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One race of the plan.
+
+    Args:
+        title: of the step.
+        seconds: contestant -> what one of its cells takes on one core, about; for the time left.
+        seeds: how many every contestant runs.
+    """
+
+    title: str
+    seconds: Mapping[str, float]
+    seeds: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of all cells on one core."""
+        return self.seeds * sum(self.seconds.values())
 
 
 class Display(Protocol):
-    """Shows progress: contexts whose value is called with every finished cell."""
+    """Shows the progress of the whole plan."""
 
-    def race(self, title: str, names: Sequence[str], seeds: int) -> AbstractContextManager[Report]:
-        """Of a race of these contestants over so many seeds."""
+    def plan(self, steps: Sequence[Step], jobs: int) -> AbstractContextManager[Report]:
+        """A context whose value is told every finished cell."""
 
-    def checks(self, title: str, ids: Sequence[str]) -> AbstractContextManager[Report]:
-        """Of checks of these claims."""
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is run.
+
+    Args:
+        seeds: of every experiment on graphs.
+        trainings: seeds of the race of skip connections, whose cells take the longest.
+        arms: of that race.
+        full: whether the claims that sample take more samples.
+    """
+
+    seeds: int
+    trainings: int
+    arms: tuple[str, ...] = ("on", "off", "zero")
+    full: bool = False
 
 
 @dataclass(frozen=True)
 class Options:
-    """How much is run and where.
+    """What is run, where and by whom. The amount is fixed before anything runs.
 
     Args:
         out: the folder of the reproduction.
-        seeds: repetitions of every experiment, fixed before anything runs.
-        jobs: processes; the number of cores when None.
+        amount: how much.
+        workers: the processes that run it.
+        report: told every finished cell.
         claim_seed: seed of the claims' random subjects.
     """
 
     out: Path
-    seeds: int
-    jobs: int | None = None
+    amount: Amount
+    workers: Workers
+    report: Report
     claim_seed: int = 0
+
+    def told(self, title: str) -> Callable[[CellResult], None]:
+        """What a race calls with its cells."""
+        return functools.partial(self.report, title)
 
 
 @dataclass(frozen=True)
@@ -51,6 +93,7 @@ class Finding:
         document: what the document (or the paper) says.
         measured: what came out here.
         verdict: "holds", "refuted" or "measured".
+        command: runs just this row again.
         detail: the numbers behind it, as JSON.
     """
 
@@ -59,14 +102,19 @@ class Finding:
     document: str
     measured: str
     verdict: Literal["holds", "refuted", "measured"]
+    command: str
     detail: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ChapterResult:
-    """The experiments of a chapter: findings for machines, blocks for the page."""
+    """The experiments of a chapter: findings for machines, blocks for the page.
+
+    ``errata``: what the documents print wrongly about them, as blocks for the chapter of errata.
+    """
 
     findings: list[Finding]
     key_figures: list[KeyFigure]
     story: list[Block]
     sections: list[Section]
+    errata: list[Block] = field(default_factory=list)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.race import Workers, available_cores
 from layerlab.lab.records import create_run, environment
 from layerlab.lab.report.page import (
     Block,
@@ -22,7 +23,7 @@ from layerlab.lab.report.page import (
 )
 from layerlab.lab.report.race import environment_section
 from layerlab.reproduce import theorems
-from layerlab.reproduce.chapter import ChapterResult, Display, Options
+from layerlab.reproduce.chapter import Amount, ChapterResult, Display, Options, Step
 from layerlab.reproduce.formats import check_formats, write_report
 from layerlab.reproduce.front import front
 
@@ -34,7 +35,8 @@ class Chapter:
     Args:
         title: as a heading.
         place: where in the documents (HW: homework 4, SOL: solutions of assignment 4).
-        experiments: module with a function `chapter`, imported when it is run; None where there are theorems only.
+        experiments: module with the functions `steps` and `chapter`, imported when it is run; None where there are
+            theorems only.
     """
 
     title: str
@@ -49,11 +51,12 @@ CHAPTERS = {
     "estimators": Chapter("Score-function estimators", "HW 2"),
     "projection": Chapter("Almost orthogonal vectors", "SOL 2.1"),
     "graph": Chapter("Graphs: Laplacians, GCN, GAT and SGC", "HW 3; SOL 3", "layerlab.reproduce.graph"),
-    "segmentation": Chapter("U-Net and its skip connections", "SOL 4"),
+    "segmentation": Chapter("U-Net and its skip connections", "SOL 4", "layerlab.reproduce.segmentation"),
 }
 DOCUMENTS = "CSC413, winter 2022: homework 4 and the solutions of assignment 4"
-SEEDS = 20
-QUICK_SEEDS = 3
+QUICK = Amount(seeds=3, trainings=1, arms=("on", "off"))
+DEFAULT = Amount(seeds=20, trainings=4)
+FULL = Amount(seeds=50, trainings=10, arms=("on", "off", "zero", "only-0", "only-1"), full=True)
 
 
 def reproduce(
@@ -61,23 +64,23 @@ def reproduce(
     *,
     display: Display,
     only: Sequence[str] = (),
-    seeds: int = SEEDS,
+    amount: Amount = DEFAULT,
     jobs: int | None = None,
     command: Sequence[str] = (),
-    on_chapter: Callable[[str], None] | None = None,
     formats: Sequence[str] = (),
+    on_plan: Callable[[Sequence[Step], int], None] | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the documents' experiments and claims, and write ``report.html``.
 
     Args:
         out: the folder; what is there already from an earlier call is kept and not run again.
-        display: shows the progress of a race.
+        display: shows the progress of the whole.
         only: chapters to run; all when empty.
-        seeds: repetitions of every experiment, at least 2.
+        amount: how much is run.
         jobs: processes; the number of cores when None.
         command: what was typed, for the record.
-        on_chapter: called with the name of each chapter before it runs.
         formats: of the report, beside HTML: md, json, pdf.
+        on_plan: called with the steps and the number of processes before anything runs.
 
     Returns:
         The page's path, and the summary as JSON: ``{"chapters", "seeds", "parts", "findings",
@@ -89,21 +92,26 @@ def reproduce(
     names = list(only) or list(CHAPTERS)
     if unknown := [name for name in names if name not in CHAPTERS]:
         raise UserError(f"unknown chapter {unknown[0]!r}; expected one of {', '.join(CHAPTERS)}")
-    if seeds < 2:
-        raise UserError(f"expected at least 2 seeds, got {seeds}: one run has no spread to compare with")
+    if amount.seeds < 2:
+        raise UserError(
+            f"expected at least 2 seeds, got {amount.seeds}: one run has no spread to compare with"
+        )
     check_formats(formats)
+    jobs = jobs or available_cores()
     # Neither chapters nor seeds: a quick look is widened to the whole in the same folder, its cells kept.
     run = create_run(out, "reproduce", command, {"documents": DOCUMENTS})
-    options = Options(out=run.path, seeds=seeds, jobs=jobs)
-    checks = theorems.check_claims(names, options, display)
-    by_chapter = {name: [c for c in checks if c.claim.id.startswith(f"{name}.")] for name in names}
+    modules = {name: import_module(module) for name in names if (module := CHAPTERS[name].experiments)}
+    steps = [theorems.step(names, amount)]
+    steps += [step for module in modules.values() for step in module.steps(amount)]
+    if on_plan is not None:
+        on_plan(steps, jobs)
     results: dict[str, ChapterResult] = {}
-    for name in names:
-        if (module := CHAPTERS[name].experiments) is None:
-            continue
-        if on_chapter is not None:
-            on_chapter(name)
-        results[name] = import_module(module).chapter(options, display)
+    with display.plan(steps, jobs) as report, Workers(jobs) as workers:
+        options = Options(run.path, amount, workers, report)
+        checks = theorems.check_claims(names, options)
+        for name, module in modules.items():
+            results[name] = module.chapter(options)
+    by_chapter = {name: [c for c in checks if c.claim.id.startswith(f"{name}.")] for name in names}
     findings = [
         asdict(found)
         for name in names
@@ -114,7 +122,7 @@ def reproduce(
     ]
     summary = {
         "chapters": names,
-        "seeds": seeds,
+        "seeds": amount.seeds,
         "parts": _parts(names, results, by_chapter),
         "findings": findings,
         "hold": sum(finding["verdict"] == "holds" for finding in findings),
@@ -147,11 +155,12 @@ def _page(
         if name in results:
             sections += results[name].sections
         sections.append(theorems.section(name, CHAPTERS[name].title, checks[name]))
+    wrong = [block for result in results.values() for block in result.errata]
     return Page(
         "Two course documents, run again",
         f"{DOCUMENTS}: every theorem checked, every experiment repeated, {summary['seeds']} seeds each.",
         lead,
-        [*sections, *theorems.errata(every), environment_section(meta)],
+        [*sections, *theorems.errata(every, wrong), environment_section(meta)],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from layerlab.catalogue import catalogue
@@ -14,7 +15,7 @@ from layerlab.lab.race import CellResult, cell_key, race
 from layerlab.lab.records import create_run
 from layerlab.lab.report.formula import Formula
 from layerlab.lab.report.page import Block, Callout, Cell, Code, Column, Section, Table, Text
-from layerlab.reproduce.chapter import Display, Finding, Options
+from layerlab.reproduce.chapter import Amount, Finding, Options, Step
 from layerlab.reproduce.formulas import FORMULAS
 
 _FOLDER = "claims"
@@ -42,31 +43,67 @@ class CheckedClaim:
         return [entry for entry in self.record["outcomes"] if (entry["role"] == "falsifier") == falsifiers]
 
 
-def check_claims(domains: Sequence[str], options: Options, display: Display) -> list[CheckedClaim]:
+# Seconds of a check on one core, where it takes more than the others; with --full so many times as long.
+_SECONDS = {
+    "segmentation.skips": 9.0,
+    "segmentation.finest-level": 5.5,
+    "segmentation.skips-always-as-printed": 3.5,
+    "segmentation.stem-gradient": 2.5,
+    "segmentation.bottleneck": 1.5,
+    "segmentation.gradient-reason-as-printed": 1.2,
+    "projection.jl": 1.0,
+}
+_OTHERS, _FULL = 0.2, 4.0
+TITLE = "claims"
+
+
+def step(domains: Sequence[str], amount: Amount) -> Step:
+    """The checks of all claims of these domains."""
+    seconds = {
+        claim.id: _SECONDS.get(claim.id, _OTHERS) * (_FULL if amount.full and claim.full else 1)
+        for claim in _claims(domains)
+    }
+    return Step(TITLE, seconds, 1)
+
+
+def _claims(domains: Sequence[str]) -> list[Claim]:
+    return catalogue().select([f"{domain}.*" for domain in domains])
+
+
+def check_claims(domains: Sequence[str], options: Options) -> list[CheckedClaim]:
     """Check every claim of these domains, in the order of the register.
 
-    Finished ones are kept in the folder ``claims``, so that a killed reproduction goes on.
+    Finished ones are kept in the folder ``claims`` (``claims-full``), so that a killed reproduction goes on.
 
     Raises:
         UserError: the folder holds checks of claims that have changed since.
     """
-    claims = catalogue().select([f"{domain}.*" for domain in domains])
+    claims = _claims(domains)
+    full = options.amount.full
+    folder = f"{_FOLDER}-full" if full else _FOLDER
     run = create_run(
-        options.out / _FOLDER,
+        options.out / folder,
         "claims",
-        ["layerlab", "claims", "check", "--seed", str(options.claim_seed)],
+        ["layerlab", "claims", "check", "--seed", str(options.claim_seed), *(["--full"] if full else [])],
         {"seed": options.claim_seed},
     )
     ids = [claim.id for claim in claims]
-    with display.checks("theorems", ids) as report:
-        cells = race(_check, ids, [options.claim_seed], jobs=options.jobs, folder=run, on_cell=report)
+    cells = race(
+        partial(_check, full),
+        # The longest first: no process is left alone with one at the end.
+        sorted(ids, key=lambda name: -_SECONDS.get(name, _OTHERS)),
+        [options.claim_seed],
+        workers=options.workers,
+        folder=run,
+        on_cell=options.told(TITLE),
+    )
     found = []
     for claim in claims:
         cell = cells[cell_key(claim.id, options.claim_seed)]
         if cell.get("claim") != _fingerprint(claim):
             raise UserError(
                 f"claim {claim.id} has changed since it was checked in this folder; remove its folder "
-                f"{_FOLDER!r}, or choose another --out",
+                f"{folder!r}, or choose another --out",
                 file=run.path,
             )
         found.append(CheckedClaim(claim, cell["check"]))
@@ -74,9 +111,9 @@ def check_claims(domains: Sequence[str], options: Options, display: Display) -> 
     return found
 
 
-def _check(claim_id: str, seed: int) -> CellResult:
+def _check(full: bool, claim_id: str, seed: int) -> CellResult:
     claim = catalogue()[claim_id]
-    result = check(claim, seed)
+    result = check(claim, seed, full=full)
     return {
         "metrics": {"as_expected": float(result.as_expected)},
         "claim": _fingerprint(claim),
@@ -90,6 +127,13 @@ def _fingerprint(claim: Claim) -> str:
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
 
 
+def command(checked: CheckedClaim) -> str:
+    """What checks this claim alone, to the same digits."""
+    seed = checked.record["seed"]
+    options = [*(["--seed", str(seed)] if seed else []), *(["--full"] if checked.record["full"] else [])]
+    return " ".join(["layerlab claims check", checked.claim.id, *options])
+
+
 def finding(checked: CheckedClaim) -> Finding:
     """A claim as a row of the story."""
     subjects, broken = (checked.outcomes(falsifiers=which) for which in (False, True))
@@ -100,6 +144,7 @@ def finding(checked: CheckedClaim) -> Finding:
         f"{sum(e['as_expected'] for e in subjects)} of {len(subjects)} subjects as expected; "
         f"{sum(e['as_expected'] for e in broken)} of {len(broken)} falsifiers caught",
         "holds" if checked.holds else "refuted",
+        command(checked),
         dict(checked.record),
     )
 
@@ -124,7 +169,10 @@ def section(name: str, title: str, checks: Sequence[CheckedClaim]) -> Section:
                     for position, name in enumerate(headings)
                 ],
                 [_row(entry) for entry in outcomes],
-                [f"measured {_RELATIONS[claim.relation]} bound. Slack: {'; '.join(reasons)}."],
+                [
+                    f"measured {_RELATIONS[claim.relation]} bound. Slack: {'; '.join(reasons)}. "
+                    f"Again: `{command(checked)}`."
+                ],
             ),
         ]
     blocks.append(Code(f"layerlab claims check '{name}.*'", "Check these alone"))
@@ -148,10 +196,15 @@ def _row(entry: Mapping[str, Any]) -> list[str | Cell]:
     return [name, *cells, Cell(verdict=entry["verdict"]), "yes" if entry["as_expected"] else "**no**"]
 
 
-def errata(checks: Sequence[CheckedClaim]) -> list[Section]:
-    """What the documents print wrongly: the statement, its counterexamples, and where it happens to be true."""
+def errata(checks: Sequence[CheckedClaim], experiments: Sequence[Block]) -> list[Section]:
+    """What the documents print wrongly: the statement, its counterexamples, and where it happens to be true.
+
+    Args:
+        checks: of all claims.
+        experiments: what is wrong of the documents' experiments.
+    """
     wrong = [checked for checked in checks if checked.claim.expected == "refuted"]
-    if not wrong:
+    if not wrong and not experiments:
         return []
     blocks: list[Block] = [
         Text(
@@ -167,7 +220,7 @@ def errata(checks: Sequence[CheckedClaim]) -> list[Section]:
             for entry in checked.outcomes(falsifiers=falsifiers):
                 what = claim.falsifiers[entry["name"]].what if falsifiers else entry["name"]
                 blocks.append(Text(f"{heading}: {what}. {_numbers(claim, entry)}"))
-    return [Section("Errata", "errata", blocks)]
+    return [Section("Errata", "errata", [*blocks, *experiments])]
 
 
 def _numbers(claim: Claim, entry: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
-from layerlab.lab.race import CellResult, cell_key, race
+from layerlab.lab.race import CellResult, Workers, cell_key, race
 from layerlab.lab.records import RunFolder, create_run, read_json, write_json
 from layerlab.segmentation import summary
 from layerlab.segmentation.arms import chosen
@@ -35,6 +35,7 @@ def race_run(
     out: Path,
     source: Mapping[str, Any] | None = None,
     jobs: int | None = None,
+    workers: Workers | None = None,
     command: Sequence[str] = (),
     on_cell: Callable[[CellResult], None] | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
@@ -52,6 +53,7 @@ def race_run(
         out: the run folder; every cell's own run is in its folder ``trained``.
         source: where the data come from, as JSON, for the record.
         jobs: processes, each on ``settings.threads`` threads; the number of cores when None.
+        workers: processes that are there already, in place of ``jobs`` new ones.
         command: what was typed, for the record.
         on_cell: called with each finished cell.
 
@@ -80,6 +82,7 @@ def race_run(
         list(wanted),
         list(seeds),
         jobs=jobs,
+        workers=workers,
         folder=run,
         on_cell=on_cell,
     )

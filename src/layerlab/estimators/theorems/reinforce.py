@@ -20,7 +20,7 @@ _OPERATIONS = 64
 FINITE = "theta and x are finite, and mu is at least 1e-13 away from 0 and 1"
 SETUP = "a ~ Bernoulli(μ), μ = sigmoid(Σ θ_d x_d), f(a) = a"
 MUS = (0.01, 0.25, 0.5, 0.75, 0.99)
-SAMPLES = 200_000
+SAMPLES, FULL_SAMPLES = 200_000, 4_000_000
 LEVEL = 0.999999
 _REINFORCE = Reinforce()
 
@@ -121,16 +121,20 @@ UNBIASED = Claim(
 
 
 def _measure_sampled(
-    problem: Toy, generator: np.random.Generator, *, estimator: Estimator = _REINFORCE
+    problem: Toy,
+    generator: np.random.Generator,
+    *,
+    estimator: Estimator = _REINFORCE,
+    samples: int = SAMPLES,
 ) -> Measurement:
     if reason := problem.unmet():
         return Measurement.unmet_because(reason)
     bound, variance = (float(v[0]) for v in subjects.enumerated(problem, subjects.reinforce))
     torch_generator = torch.Generator().manual_seed(int(generator.integers(2**62)))
     # Of the logit; d logit / d theta_1 = x_1.
-    terms = estimator.terms(lambda a: problem.f(a[:, 0]), problem.family, SAMPLES, torch_generator)
+    terms = estimator.terms(lambda a: problem.f(a[:, 0]), problem.family, samples, torch_generator)
     measured = float(terms.gradient[0]) * problem.x[0]
-    return Measurement(measured, bound, confidence(math.sqrt(variance), SAMPLES, LEVEL))
+    return Measurement(measured, bound, confidence(math.sqrt(variance), samples, LEVEL))
 
 
 UNBIASED_SAMPLED = Claim(
@@ -138,12 +142,13 @@ UNBIASED_SAMPLED = Claim(
     title="REINFORCE is unbiased, by sampling",
     source="Homework 4, question 2.1",
     statement=(
-        f"{SETUP}: the mean of g_1 over {SAMPLES:,} samples is μ (1 − μ) x_1, within the interval that "
-        "Var[g_1] allows"
+        f"{SETUP}: the mean of g_1 over {SAMPLES:,} samples ({FULL_SAMPLES:,} with --full) is μ (1 − μ) x_1, within"
+        " the interval that Var[g_1] allows"
     ),
     hypotheses=(FINITE,),
     relation="==",
     measure=_measure_sampled,
+    full={"samples": FULL_SAMPLES},
     subjects=_at((0.1, 0.25, 0.75)),
     falsifiers={
         "normalised": Falsifier(
@@ -188,18 +193,22 @@ VARIANCE = Claim(
 
 
 def _measure_variance_sampled(
-    problem: Toy, generator: np.random.Generator, *, estimator: Estimator = _REINFORCE
+    problem: Toy,
+    generator: np.random.Generator,
+    *,
+    estimator: Estimator = _REINFORCE,
+    samples: int = SAMPLES,
 ) -> Measurement:
     if reason := problem.unmet() or ("μ is 1/2" if problem.mu == 0.5 else None):
         return Measurement.unmet_because(reason)
     torch_generator = torch.Generator().manual_seed(int(generator.integers(2**62)))
-    terms = estimator.terms(lambda a: problem.f(a[:, 0]), problem.family, SAMPLES, torch_generator)
+    terms = estimator.terms(lambda a: problem.f(a[:, 0]), problem.family, samples, torch_generator)
     mu, x = problem.mu, problem.x[0]
     measured = float(terms.terms[:, 0].var()) * x**2
     bound = mu * (1 - mu) ** 3 * x**2
     # g is x (1 - mu) times a bit, whose fourth central moment is known; so is the deviation of (g - E g)^2.
     fourth = (x * (1 - mu)) ** 4 * mu * (1 - mu) * (1 - 3 * mu * (1 - mu))
-    return Measurement(measured, bound, confidence(math.sqrt(fourth - bound**2), SAMPLES, LEVEL))
+    return Measurement(measured, bound, confidence(math.sqrt(fourth - bound**2), samples, LEVEL))
 
 
 VARIANCE_SAMPLED = Claim(
@@ -207,13 +216,13 @@ VARIANCE_SAMPLED = Claim(
     title="The variance of REINFORCE on the toy, by sampling",
     source="Homework 4, question 2.2",
     statement=(
-        f"{SETUP}: the variance of {SAMPLES:,} samples of g_1 is μ (1 − μ)³ x_1², within the interval "
-        "that the fourth moment "
-        "allows"
+        f"{SETUP}: the variance of {SAMPLES:,} samples ({FULL_SAMPLES:,} with --full) of g_1 is μ (1 − μ)³ x_1²,"
+        " within the interval that the fourth moment allows"
     ),
     hypotheses=(FINITE, "μ is not 1/2, where the interval would have width 0"),
     relation="==",
     measure=_measure_variance_sampled,
+    full={"samples": FULL_SAMPLES},
     subjects=_at((0.1, 0.25, 0.75)),
     falsifiers={
         "baseline": Falsifier(

@@ -14,9 +14,9 @@ from layerlab.projection import tails
 from layerlab.projection.maps import apply, draw
 from layerlab.projection.tails import Kind
 
-# Fixed in advance; so is the confidence.
-DRAWS = 400
-SINGLE_DRAWS = 20_000
+# Fixed in advance; so is the confidence. The second number is with --full.
+DRAWS, FULL_DRAWS = 400, 4_000
+SINGLE_DRAWS, FULL_SINGLE_DRAWS = 20_000, 400_000
 LEVEL = 0.999999
 
 Array = NDArray[np.float64]
@@ -103,6 +103,7 @@ def _measure_lemma(
     *,
     project: Project = _shipped,
     dim: Callable[[Cloud], int] = _given_dim,
+    draws: int = DRAWS,
 ) -> Measurement:
     if len(given.points) < 2:
         return Measurement.unmet_because("a single point has no distances")
@@ -114,13 +115,13 @@ def _measure_lemma(
     if (before == 0).any():
         return Measurement.unmet_because("two points are equal")
     failures = 0
-    for _ in range(DRAWS):
+    for _ in range(draws):
         # Projecting the points and not their differences is the same, and less work.
         images = project(given, given.points, dim(given), generator)
         after = ((images[first] - images[second]) ** 2).sum(axis=1)
         failures += bool((np.abs(after / before - 1) > given.eps).any())
     spread = math.sqrt(given.failure * (1 - given.failure))
-    return Measurement(failures / DRAWS, given.failure, confidence(spread, DRAWS, LEVEL))
+    return Measurement(failures / draws, given.failure, confidence(spread, draws, LEVEL))
 
 
 JL = Claim(
@@ -131,11 +132,12 @@ JL = Claim(
         "N points; n by exact χ² tails (Gaussian), by moments (signs, sparse signs of density 1/3), or n ≥ 8 ln N/ε²"
         " for"
         " small ε: P(some squared distance is off by more than ε) ≤ N (N − 1)/2 · P(one is); measured: the share of"
-        f" {DRAWS} maps for which one is off; bound: the stated probability"
+        f" {DRAWS} maps ({FULL_DRAWS:,} with --full) for which one is off; bound: the stated probability"
     ),
-    hypotheses=("at least two points, all different", "0 < ε < 1", f"{DRAWS} maps, fixed in advance"),
+    hypotheses=("at least two points, all different", "0 < ε < 1", "the number of maps is fixed in advance"),
     relation="<=",
     measure=_measure_lemma,
+    full={"draws": FULL_DRAWS},
     subjects={
         "gaussian": lambda: cloud(document_points(10), 0.5, 0.1),
         "gaussian-any-points": lambda: cloud(gaussian_points(20, 6), 0.6, 0.125),
@@ -209,14 +211,15 @@ def _measure_chi_square(
     *,
     rows: Callable[[Array, int, np.random.Generator], Array] = _gaussian_rows,
     probability: Callable[[int, float], float] = tails.pair_failure,
+    draws: int = SINGLE_DRAWS,
 ) -> Measurement:
-    images = rows(given.x, SINGLE_DRAWS * given.dim, generator).reshape(SINGLE_DRAWS, given.dim)
+    images = rows(given.x, draws * given.dim, generator).reshape(draws, given.dim)
     ratio = (images**2).mean(axis=1) / (given.x @ given.x)
     share = float((np.abs(ratio - 1) > given.eps).mean())
     p = probability(given.dim, given.eps)
     # The spread is the statement's own, so that a wrong probability cannot widen it.
     true = tails.pair_failure(given.dim, given.eps)
-    return Measurement(share, p, confidence(math.sqrt(true * (1 - true)), SINGLE_DRAWS, LEVEL))
+    return Measurement(share, p, confidence(math.sqrt(true * (1 - true)), draws, LEVEL))
 
 
 CHI_SQUARE = Claim(
@@ -225,12 +228,13 @@ CHI_SQUARE = Claim(
     source="Beyond the document: the exact law behind the lemma",
     statement=(
         "‖A x‖²/‖x‖² is χ²_n/n for A with independent normal entries of variance 1/n, whatever x; measured: the share"
-        " of"
-        f" {SINGLE_DRAWS:,} maps with |‖A x‖²/‖x‖² − 1| > ε; bound: P(|χ²_n/n − 1| > ε)"
+        f" of {SINGLE_DRAWS:,} maps ({FULL_SINGLE_DRAWS:,} with --full) with |‖A x‖²/‖x‖² − 1| > ε; bound:"
+        " P(|χ²_n/n − 1| > ε)"
     ),
-    hypotheses=("x is not 0", f"{SINGLE_DRAWS:,} maps, fixed in advance"),
+    hypotheses=("x is not 0", "the number of maps is fixed in advance"),
     relation="==",
     measure=_measure_chi_square,
+    full={"draws": FULL_SINGLE_DRAWS},
     subjects={
         "an-axis": lambda: Single(np.array([1.0, 0.0]), 20, 0.4),
         "two-coordinates": lambda: Single(np.array([3.0, -4.0]), 5, 0.5),

@@ -63,10 +63,10 @@ def race_page(run: RunFolder) -> Page:
         if cell.get("contestant") in results["contestants"] and cell.get("seed") in results["seeds"]
     }
     sections = [
-        Section("Differences", "differences", _differences(results)),
+        Section("Differences", "differences", differences(results)),
         Section("Level by level", "levels", _levels(results)),
         Section("Single images", "images", _pictures(read_cases(run.path), config["classes"], results)),
-        Section("Arms", "arms", _standings(results)),
+        Section("Arms", "arms", standings(results)),
         Section("Classes", "classes", _classes(results, config["classes"])),
         Section("Confusion", "confusion", _confusion(results, config["classes"])),
         Section("Training", "training", race_curves.curves(cells)),
@@ -80,7 +80,7 @@ def race_page(run: RunFolder) -> Page:
         f"Skip connections on trial: {config['data']}",
         f"{config['images']:,} images, {len(config['classes'])} classes; {len(results['arms'])} arms, "
         f"{seeds} {'seeds' if seeds > 1 else 'seed'} each; the arms of a seed share split, batches and initial values.",
-        [*_verdict(results), KeyFigures(_key_figures(results)), _strip(results)],
+        [*_verdict(results), KeyFigures(_key_figures(results)), strip(results)],
         [section for section in sections if section.blocks],
     )
 
@@ -119,7 +119,8 @@ def _span(found: Mapping[str, Any]) -> str:
     return f"95 % interval {low} to {high}"
 
 
-def _strip(results: Results) -> Figure:
+def strip(results: Results, reference: Sequence[Mapping[str, Any]] = ()) -> Figure:
+    """Every seed of every arm; ``reference`` as `layerlab.lab.report.figures.accuracy_strip` takes it."""
     groups = []
     for name, entry in results["contestants"].items():
         found = entry["metrics"]["validation_iou"]
@@ -136,14 +137,15 @@ def _strip(results: Results) -> Figure:
         )
     return figures.accuracy_strip(
         groups,
-        (),
+        reference,
         "mean validation IoU, pooled, per cent",
         caption="A dot is one seed; below it the mean with its 95 per cent interval. Arms share their seeds, so their "
         "differences are known better than these intervals say: see [differences](#differences).",
     )
 
 
-def _differences(results: Results) -> list[Block]:
+def differences(results: Results) -> list[Block]:
+    """Forest plot and table of the paired differences; nothing without a pair. Their section is ``differences``."""
     pairs = results["differences"]
     if not pairs:
         return []
@@ -250,7 +252,8 @@ def _pictures(cases: Sequence[RaceCase], classes: Sequence[str], results: Result
     return blocks
 
 
-def _standings(results: Results) -> list[Block]:
+def standings(results: Results) -> list[Block]:
+    """One row an arm."""
     rows: list[list[str | Cell]] = []
     for name, entry in results["contestants"].items():
         metrics = entry["metrics"]

@@ -23,7 +23,7 @@ Draw: TypeAlias = Callable[[np.random.Generator, int, int], tuple[NDArray[np.flo
 
 STEPS, BATCH, HELD_OUT = 40, 16, 64
 RATE = 0.02
-SEEDS = 3
+SEEDS, FULL_SEEDS = 3, 10
 SIDE = 16
 WIDTHS = (8, 8, 8)
 """Three levels: at the deepest, one place stands for 4 x 4 pixels."""
