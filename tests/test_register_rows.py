@@ -109,7 +109,8 @@ def test_questions_stand_in_their_order() -> None:
         questions = [
             tuple(map(int, found[1].split(".")))
             for name in ROWS
-            if ROWS[name] and name.startswith(f"{domain}.")
+            if ROWS[name]
+            and name.startswith(f"{domain}.")
             and (found := re.search(r"question\w* (\d+(?:\.\d+)*)", catalogue()[name].source))
         ]
         assert questions == sorted(questions), domain

@@ -100,17 +100,17 @@ def reproduce(
     jobs = jobs or available_cores()
     # Neither chapters nor seeds: a quick look is widened to the whole in the same folder, its cells kept.
     run = create_run(out, "reproduce", command, {"documents": DOCUMENTS})
-    modules = {name: import_module(module) for name in names if (module := CHAPTERS[name].experiments)}
+    rooms = {name: import_module(path) for name in names if (path := CHAPTERS[name].experiments)}
     steps = [theorems.step(names, amount)]
-    steps += [step for module in modules.values() for step in module.steps(amount)]
+    steps += [step for room in rooms.values() for step in room.steps(amount)]
     if on_plan is not None:
         on_plan(steps, jobs)
     results: dict[str, ChapterResult] = {}
     with display.plan(steps, jobs) as report, Workers(jobs) as workers:
         options = Options(run.path, amount, workers, report)
         checks = theorems.check_claims(names, options)
-        for name, module in modules.items():
-            results[name] = module.chapter(options)
+        for name, room in rooms.items():
+            results[name] = room.chapter(options)
     by_chapter = {name: [c for c in checks if c.claim.id.startswith(f"{name}.")] for name in names}
     findings = [
         asdict(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 from layerlab.lab.report.page import Block, Callout, Code, KeyFigure, Section, Text
 from layerlab.reproduce.chapter import Amount, ChapterResult, Finding, Options, Step
-from layerlab.segmentation.arms import DOCUMENT
+from layerlab.segmentation.arms import DOCUMENT, label
 from layerlab.segmentation.digits import Digits
 from layerlab.segmentation.experiments import BUILT_IN, race_run
 from layerlab.segmentation.inspection import race_page
@@ -40,7 +40,7 @@ def chapter(options: Options) -> ChapterResult:
     again = " ".join(command)
     findings = [_iou_finding(results, again), _gradient_finding(results, again)]
     reference = [
-        {"group": race_page.label(arm), "value": 100 * DOCUMENT[arm], "label": "the document, other data"}
+        {"group": label(arm), "value": 100 * DOCUMENT[arm], "label": "the document, other data"}
         for arm in ("on", "off")
     ]
     blocks: list[Block] = [
