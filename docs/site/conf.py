@@ -28,8 +28,9 @@ python_maximum_signature_line_length = 90
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
-html_static_path = ["site.css"]
+html_static_path = ["site.css", "site.js"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["index.html"]  # from the top of the site to its first page
 html_copy_source = False
 html_show_sourcelink = False
