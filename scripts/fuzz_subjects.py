@@ -405,7 +405,7 @@ def _reproduced(folder: Path) -> None:
 
 _CHECK = ["segment", "check", "images", "masks", "--json"]
 _INSPECT = ["codebook", "inspect"]
-_NARROW = ["--budget", "4", "--no-remedy", "--json"]
+_NARROW = ["--budget", "20", "--no-remedy", "--json"]
 
 SUBJECTS: dict[str, Subject] = {
     "edge-list": Subject(
@@ -526,7 +526,7 @@ SUBJECTS: dict[str, Subject] = {
     "vectors-safetensors": Subject(_vectors, [*_INSPECT, "rows.safetensors"], ["rows.safetensors"]),
     "points-npy": Subject(
         _vectors,
-        ["codebook", "project", "rows.npy", "--eps", "0.5", "--out", "o.npy"],
+        ["codebook", "project", "rows.npy", "--dim", "3", "--out", "o.npy"],
         ["rows.npy"],
         (0, 1),
         [4],

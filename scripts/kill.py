@@ -76,12 +76,12 @@ COMMANDS: dict[str, Command] = {
     "optimise": Command(
         "estimator optimise f.py:f --bits 12 --single --budget 400 --seed 1 --out out --report",
         "--resume",
-        "paid|again|logged",
+        "counts",
     ),
     "optimise-workers": Command(
         "estimator optimise f.py:f --bits 12 --single --budget 300 --workers 2 --out out",
         "--resume",
-        "paid|again|logged",
+        "counts",
     ),
     "policy": Command(
         "estimator policy CartPole-v1 --steps 6000 --episodes 10 --hidden 8 --seeds 2 --jobs 2 "
@@ -225,9 +225,19 @@ def differences(one: Path, other: Path, ignored: str) -> list[str]:
         left, right = one / name, other / name
         if not left.exists() or not right.exists():
             found.append(f"{name} is only in {'the disturbed' if right.exists() else 'the undisturbed'} run")
-        elif _content(left, ignored) != _content(right, ignored):
-            found.append(f"{name} differs")
+        elif at := _differs(_content(left, ignored), _content(right, ignored)):
+            found.append(f"{name} differs{at}")
     return found
+
+
+def _differs(one: Any, other: Any) -> str:
+    """Where two contents differ first; empty where they do not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            if at := _differs(one.get(name), other.get(name)):
+                return f" .{name}{at}"
+        return ""
+    return "" if one == other else f": {str(one)[:60]!a} and {str(other)[:60]!a}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -242,12 +252,24 @@ def _content(path: Path, ignored: str) -> Any:
     if path.suffix == ".json":
         return _timeless(json.loads(path.read_text()), ignored)
     if path.suffix == ".jsonl":
-        return [_timeless(json.loads(line), ignored) for line in path.read_text().splitlines()]
+        # Workers end in any order.
+        lines = [_timeless(json.loads(line), ignored) for line in path.read_text().splitlines()]
+        return sorted(lines, key=lambda line: line.get("n", 0))
     if path.suffix in (".html", ".md"):
         return None  # drawn from the records, times among them
+    if path.suffix == ".safetensors":
+        return _tensors(path)
     if path.suffix == ".npz" and path.name == "out.npz":
         return _arrays(path)
     return path.read_bytes()
+
+
+def _tensors(path: Path) -> Any:
+    from safetensors import safe_open
+
+    # Not the bytes: safetensors writes a header's words in any order.
+    with safe_open(path, "np") as file:
+        return {**(file.metadata() or {}), **{name: file.get_tensor(name).tobytes() for name in file.keys()}}  # noqa: SIM118
 
 
 def _arrays(path: Path) -> Any:

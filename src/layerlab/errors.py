@@ -9,6 +9,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 900
+
+
+def printable(text: str) -> str:
+    r"""The text with what a terminal would obey, or not show, written out: control characters, lone surrogates.
+
+    >>> print(printable("\x1b[31mred\x00 é"))
+    \x1b[31mred\x00 é
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+def _shortened(text: str) -> str:
+    """One line for a person, though a file's cell of a million digits is quoted: its beginning, and the mend."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} [...] {text[-280:]}"
+
 
 class UserError(ValueError):
     """Bad input. ``str(error)`` is a single line that names the mend.
@@ -24,6 +44,6 @@ class UserError(ValueError):
 
     def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
         where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
-        super().__init__(" ".join(f"{where}{message}".split()))
+        super().__init__(_shortened(printable(" ".join(f"{where}{message}".split()))))
         self.file = None if file is None else str(file)
         self.line = line

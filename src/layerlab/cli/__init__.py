@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import typer
 
 from layerlab.cli import claims, codebook, data, estimator, graph, model, reproduce, segment
@@ -49,6 +51,8 @@ def main() -> None:
 
     Ctrl-C (status 130) and a reader that went away, such as ``head``, are seen to by typer.
     """
+    # What Pillow thinks of odd metadata is no line for a user: pictures that it cannot read are told by their readers.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         app(prog_name="layerlab")
     except UserError as error:

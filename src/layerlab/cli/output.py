@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from layerlab.errors import printable
+
 
 def fail(message: str) -> NoReturn:
     """Print ``error: message`` on standard error and exit with status 2."""
@@ -17,7 +19,8 @@ def fail(message: str) -> NoReturn:
 
 def say(message: str) -> None:
     """A remark for the person: standard error, so that standard output stays parseable."""
-    print(message, file=sys.stderr)  # noqa: T201
+    # A name in a file must not reach the terminal as a command to it.
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)  # noqa: T201
 
 
 def _finite(value: Any) -> Any:
@@ -47,7 +50,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if position < left else "right", overflow="fold")
     for row in rows:
         # Text: a bracket in a user's name is no markup.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
     console = Console()
     # Above the table and not its title, which would be broken to the table's width.
     console.print(Text(title, style="bold"))

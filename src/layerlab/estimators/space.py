@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
+from layerlab.lab.arrays import BROKEN
 
 if TYPE_CHECKING:
     from layerlab.estimators.families import Family
@@ -283,5 +284,5 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", file=path) from None
-    except (ValueError, RecursionError, EOFError) as error:
+    except (RecursionError, *BROKEN) as error:
         raise UserError(f"{expected}, but it is damaged or something else ({error})", file=path) from None

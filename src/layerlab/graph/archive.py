@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from layerlab.errors import UserError
 from layerlab.graph.node_data import NodeDataset, Split
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab.arrays import BROKEN
 
 FORMAT = 1
 
@@ -108,16 +107,6 @@ def read(path: Path, *, mend: str) -> NodeDataset:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         return _read(arrays)
-    except (
-        OSError,
-        EOFError,
-        ValueError,  # UserError is one: an archive whose parts do not fit together is a damaged archive
-        TypeError,
-        KeyError,
-        AttributeError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    # UserError is a ValueError: an archive whose parts do not fit together is a damaged archive.
+    except (OSError, AttributeError, *BROKEN) as error:
         raise UserError(f"this data file is damaged ({error}); {mend}", file=path) from error

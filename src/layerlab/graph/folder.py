@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from layerlab.graph.edge_table import read_edge_table
 from layerlab.graph.node_data import UNKNOWN, NodeDataset, Split
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab.arrays import BROKEN
 
 PARTS = ("train", "validation", "test")
 _PART_OF = {"train": "train", "val": "validation", "validation": "validation", "test": "test", "": ""}
@@ -203,16 +202,7 @@ def _feature_file(file: Path) -> Any:
                 matrix.check_format(full_check=True)
                 return matrix
             matrix = np.load(stream, allow_pickle=False)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (OSError, AttributeError, *BROKEN) as error:
         kind = "scipy.sparse.save_npz" if file.suffix == ".npz" else "numpy.save"
         raise UserError(
             f"expected a matrix written by {kind}, without pickles ({error})", file=file
@@ -231,6 +221,9 @@ def _checked(matrix: Any, nodes: int, *, file: Path) -> SparseMatrix:
         )
     if matrix.dtype.kind not in "buif":
         raise UserError(f"expected real numbers, got {matrix.dtype}", file=file)
+    if isinstance(matrix, np.ndarray):
+        # scipy knows neither half precision nor the byte order of other machines.
+        matrix = matrix.astype(np.float64 if matrix.dtype.kind == "f" else matrix.dtype.newbyteorder("="))
     entries = sparse.coo_array(matrix)
     bad = np.flatnonzero(~(np.abs(entries.data.astype(np.float64)) <= _FLOAT32_MAX))
     if bad.size:

@@ -18,8 +18,7 @@ from layerlab.errors import UserError
 LARGEST = 1 << 31
 """Bytes that an archive may hold when unpacked, unless told otherwise."""
 
-# All that numpy and zipfile raise on bytes that are no archive, or a damaged one.
-_BROKEN = (
+BROKEN = (
     ValueError,
     TypeError,
     KeyError,
@@ -33,6 +32,7 @@ _BROKEN = (
     lzma.LZMAError,
     tokenize.TokenError,
 )
+"""All that numpy and zipfile raise on bytes that are no array or archive, or a damaged one."""
 
 
 def read_npz(
@@ -72,7 +72,7 @@ def read_npz(
         raise
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", file=path) from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UserError(
             f"expected {expected}, but it is damaged or something else ({error})", file=path
         ) from None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.lab.arrays import read_npz
+from layerlab.lab.arrays import BROKEN, read_npz
 from layerlab.lab.files import stream_atomic
 from layerlab.projection.building import Made
 
@@ -190,7 +190,7 @@ def _record(path: Path, arrays: dict[str, Any]) -> dict[str, Any] | None:
 def _npy(path: Path) -> NDArray[np.generic]:
     try:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, *BROKEN) as error:
         raise UserError(
             f"expected an array that numpy.save wrote, but it is damaged or something else ({error})",
             file=path,
