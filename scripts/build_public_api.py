@@ -1,7 +1,7 @@
 """Writes tests/public_api.txt: what users may rely on, by name and signature (CONTRIBUTING.md says how it may change).
 
 Public are `layerlab.errors.UserError`, what a module of the package lists in ``__all__``, and what the documents and
-the example files import by name; of a class also its public methods and properties.
+the example files import by name; of a class also its public methods and properties. So is what each claim asserts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def public_names() -> dict[str, Any]:
 
 
 def lines() -> Iterator[str]:
-    """One a name, and one a public member of a class of ours."""
+    """One a claim, one a name, and one a public member of a class of ours."""
+    from layerlab.catalogue import catalogue
+
+    for claim in catalogue().values():
+        yield f"claim {claim.id}: measured {claim.relation} bound, {claim.expected}"
     first: dict[int, str] = {}
     for name, value in public_names().items():
         if first.setdefault(id(value), name) != name:

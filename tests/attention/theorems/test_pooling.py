@@ -132,3 +132,16 @@ def test_unfit_windows_have_their_reason(window: Window, why: str) -> None:
 
 def test_no_window_inside_is_no_counterexample() -> None:
     assert "no window" in str(measured(MAX_POOL_AS_PRINTED, Pool(vector(-1.0), 1, 100.0)).unmet)
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_single_output_on_the_wrong_side_violates(place: int) -> None:
+    pool = Pool(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64), 1, 1.0)
+
+    def one_too_large(pool: Pool) -> torch.Tensor:
+        out = own_query(pool)
+        out[place] = 4.5
+        return out
+
+    assert measured(OWN_QUERY_POOL, pool).verdict == "holds"
+    assert measured(OWN_QUERY_POOL, pool, layer=one_too_large).verdict == "violated"

@@ -21,6 +21,7 @@ from layerlab.estimators.theorems import (
     BASELINE,
     BEST_BASELINE,
     CLOSED_FORM,
+    DISARM_VARIANCE,
     LOO,
     LOO_NOT_ABOVE,
     LOO_VARIANCE,
@@ -156,3 +157,16 @@ def boundary(problem: Bits) -> float:
 
 def test_too_many_tuples_are_left_alone() -> None:
     assert "tuples" in (measured(LOO, Bits((0.5,) * 5, subjects.parity, 3)).unmet or "")
+
+
+def test_one_coordinate_of_larger_variance_is_enough_to_violate(monkeypatch: pytest.MonkeyPatch) -> None:
+    excess = torch.tensor([-1.0, 0.25], dtype=torch.float64)
+    monkeypatch.setattr(several, "moments", lambda estimator, problem: (None, excess * (estimator is first)))
+    first, second = object(), object()
+    found = DISARM_VARIANCE.measure(
+        next(iter(DISARM_VARIANCE.subjects.values()))(),
+        np.random.default_rng(0),
+        estimator=first,
+        rival=second,
+    )
+    assert found.measured == 0.25
