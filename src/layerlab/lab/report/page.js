@@ -3,7 +3,8 @@
 document.querySelectorAll(".table:not(.sheet) table").forEach((table) => {
   const body = table.tBodies[0];
   if (!body || body.rows.length < 2) return;
-  table.querySelectorAll("thead th").forEach((head, column) => {
+  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+    if (head.tagName !== "TH") return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
