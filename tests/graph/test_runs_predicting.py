@@ -16,10 +16,12 @@ from small_runs import CLUB, edit, folder, trained
 from layerlab.errors import UserError
 from layerlab.graph import runs
 from layerlab.graph.datasets import load
-from layerlab.graph.runs import WEIGHTS, Predictions, predict_run, race_run
+from layerlab.graph.runs import Predictions, predict_run, race_run
 from layerlab.graph.settings import MODELS
 from layerlab.graph.task import build_model, normalise_rows
+from layerlab.lab.files import sha256_of
 from layerlab.lab.records import open_run
+from layerlab.lab.trained import WEIGHTS
 from layerlab.lab.weights import load_weights, write_tensors
 
 
@@ -104,7 +106,7 @@ def club_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sign(meta: dict[str, Any], run: Path) -> None:
     """What somebody does who hands on a run with weights of their own."""
-    meta["results"]["weights_sha256"] = runs._sha256(run / WEIGHTS)
+    meta["results"]["weights_sha256"] = sha256_of(run / WEIGHTS)
 
 
 @pytest.mark.parametrize(

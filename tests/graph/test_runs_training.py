@@ -13,8 +13,9 @@ from small_runs import CLUB, FAST, edit, folder, trained
 
 from layerlab.errors import UserError
 from layerlab.graph import runs
-from layerlab.graph.runs import WEIGHTS, predict_run, slug, train_run
+from layerlab.graph.runs import predict_run, slug, train_run
 from layerlab.lab.records import open_run
+from layerlab.lab.trained import WEIGHTS
 
 
 def test_a_data_sets_name_becomes_a_folders_name() -> None:

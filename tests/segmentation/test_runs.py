@@ -18,9 +18,10 @@ import torch
 from shapes import Shapes
 
 from layerlab.errors import UserError
+from layerlab.lab.trained import WEIGHTS
 from layerlab.lab.weights import read_tensors
 from layerlab.segmentation.metrics import count, measure
-from layerlab.segmentation.runs import CASES, WEIGHTS, open_trained, read_cases, train_run
+from layerlab.segmentation.runs import CASES, open_trained, read_cases, train_run
 from layerlab.segmentation.samples import load_sample
 from layerlab.segmentation.settings import Settings
 

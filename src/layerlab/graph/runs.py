@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,23 +22,13 @@ from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for
 from layerlab.lab.files import write_atomic
 from layerlab.lab.kernels import kept
 from layerlab.lab.race import CellResult, Workers, race, summarise
-from layerlab.lab.records import RunFolder, create_run, open_run
+from layerlab.lab.records import RunFolder, create_run
+from layerlab.lab.trained import finish_training, is_trained, open_training, rebuild
 from layerlab.lab.training import fit, one_thread
-from layerlab.lab.weights import load_weights, write_tensors
 
 TRAIN_KIND = "graph-train"
 RACE_KIND = "graph-race"
-WEIGHTS = "model.safetensors"
-RESULTS = (
-    "metrics",
-    "best_epoch",
-    "epochs",
-    "parameters",
-    "step_seconds",
-    "seconds",
-    "curves",
-    "weights_sha256",
-)
+RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "step_seconds", "seconds", "curves")
 
 
 def slug(data: str) -> str:
@@ -114,7 +103,7 @@ def train_run(
     }
     run = create_run(out, TRAIN_KIND, command, config)
     checkpoint = run.path / "checkpoint.safetensors"
-    if _is_finished(run):
+    if is_trained(run, RESULTS):
         checkpoint.unlink(missing_ok=True)
         return run
     if on_compile is not None and not are_compiled((model,)):
@@ -129,24 +118,9 @@ def train_run(
         if on_epoch is None
         else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
     )
-    write_tensors(run.path / WEIGHTS, result.model.state_dict())
-    run.finish({**result.record(), "weights_sha256": _sha256(run.path / WEIGHTS)})
+    finish_training(run, result.model, result.record())
     checkpoint.unlink(missing_ok=True)
     return run
-
-
-def _sha256(path: Path) -> str:
-    """The digest of a file; empty when it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _is_finished(run: RunFolder) -> bool:
-    results = run.meta.get("results")
-    whole = isinstance(results, dict) and all(name in results for name in RESULTS)
-    return whole and run.meta["results"]["weights_sha256"] == _sha256(run.path / WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -212,14 +186,7 @@ def open_trained(
     Raises:
         UserError: not a training run, of another model, not finished, damaged, or the features do not fit.
     """
-    run = open_run(run_path, TRAIN_KIND)
-    if "results" not in run.meta:
-        raise UserError("this training run is not finished; run its command again to go on", file=run_path)
-    if not _is_finished(run):
-        raise UserError(
-            f"{WEIGHTS} is missing, or not the one that this run wrote; run its training command again",
-            file=run_path,
-        )
+    run = open_training(run_path, TRAIN_KIND, RESULTS)
     settings, features, classes = _trained(run)
     if model is not None and settings.model != model:
         raise UserError(
@@ -233,7 +200,8 @@ def open_trained(
             f"the model was trained on {features} features, {dataset.name} has {dataset.num_features}; "
             "give data with the same feature columns"
         )
-    return TrainedRun(run, settings, classes, dataset, _load_model(run, settings, features, len(classes)))
+    network = rebuild(run, lambda: build_model(settings, features, len(classes)))
+    return TrainedRun(run, settings, classes, dataset, network)
 
 
 def predict_run(run_path: Path, data: str) -> Predictions:
@@ -276,21 +244,6 @@ def _trained(run: RunFolder) -> tuple[Settings, int, list[str]]:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UserError(f"expected a list of class names, got {classes!r}; {mend}", file=file)
     return settings, features, classes
-
-
-def _load_model(run: RunFolder, settings: Settings, features: int, classes: int) -> nn.Module:
-    """The trained model, in evaluation mode."""
-    weights = run.path / WEIGHTS
-    # Built without memory first: the settings must not be able to ask for more than the file of weights holds.
-    with torch.device("meta"):
-        wanted = sum(
-            p.numel() * p.element_size() for p in build_model(settings, features, classes).parameters()
-        )
-    if wanted > weights.stat().st_size:
-        raise UserError(f"the settings in run.json do not fit {WEIGHTS}; train again", file=run.path)
-    model = build_model(settings, features, classes)
-    load_weights(model, weights)
-    return model.eval()
 
 
 def race_run(

@@ -1,8 +1,9 @@
-"""Writing a file so that a reader sees the old content or the new, never half of it."""
+"""Files written so that a reader sees the old content or the new, never half of it; and their digests."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable
@@ -71,6 +72,28 @@ def stream_atomic(path: str | Path, content: Iterable[bytes]) -> None:
         raise UserError(
             f"cannot be written ({error.strerror or error}); choose a writable place, or free space",
             file=path,
+        ) from error
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits; the file need not fit into memory.
+
+    Raises:
+        UserError: the file cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomic(Path(folder) / "empty", b"")
+    ...     sha256_of(Path(folder) / "empty")[:16]
+    'e3b0c44298fc1c14'
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror or error}); check its permissions", file=path
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerlab.errors import UserError
+from layerlab.lab.files import sha256_of
 from layerlab.segmentation.conversion import RECIPES, Converted, Progress, convert
 from layerlab.segmentation.known import Archive, KnownImages
 
@@ -112,7 +112,7 @@ def _archive(
     if not archive.sha256:
         say(f"nobody well known states a checksum of {archive.name}; it is taken as it comes")
         return path
-    found = _sha256(path)
+    found = sha256_of(path)
     if found != archive.sha256:
         kept = "" if source is not None else " it was removed,"
         if source is None:
@@ -186,8 +186,3 @@ def _read(answer: http.client.HTTPResponse, address: str, mend: str) -> bytes:
         raise UserError(
             f"the connection to {address} broke ({error}); run this again to go on; {mend}"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 
 from layerlab.errors import UserError
-from layerlab.lab.records import RunFolder, create_run, open_run
+from layerlab.lab.records import RunFolder, create_run
+from layerlab.lab.trained import finish_training, is_trained, open_training, rebuild
 from layerlab.lab.training import fit, thread_count
-from layerlab.lab.weights import load_weights, read_tensors, write_tensors
+from layerlab.lab.weights import read_tensors, write_tensors
 from layerlab.segmentation.dataset import ImageSet
 from layerlab.segmentation.fast import keeping_memory
 from layerlab.segmentation.metrics import Counts, iou, mean_known, measure
@@ -25,9 +25,8 @@ from layerlab.segmentation.task import PartName, SegmentationTask, build_model, 
 from layerlab.segmentation.unet import UNet
 
 TRAIN_KIND = "segmentation-train"
-WEIGHTS = "model.safetensors"
 CASES = "cases.safetensors"
-RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "curves", "measures", "images", "weights_sha256")
+RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "curves", "measures", "images")
 
 WORST = 12
 """Images whose predictions are kept for the page, those of the lowest IoU."""
@@ -130,7 +129,7 @@ def train_run(
     }
     run = create_run(out, TRAIN_KIND, command, config)
     checkpoint = run.path / "checkpoint.safetensors"
-    if _is_finished(run):
+    if is_trained(run, RESULTS):
         checkpoint.unlink(missing_ok=True)
         return run
     with keeping_memory():
@@ -152,16 +151,16 @@ def train_run(
             measures[part] = measure([counts for _, _, counts in counted])
             if part == "validation":
                 images = _keep_worst(run, counted)
-    write_tensors(run.path / WEIGHTS, result.model.state_dict())
-    run.finish(
+    finish_training(
+        run,
+        result.model,
         {
             **result.record(),
             "steps": task.steps,
             "measures": measures,
             "images": images,
             "device": device,
-            "weights_sha256": _sha256(run.path / WEIGHTS),
-        }
+        },
     )
     checkpoint.unlink(missing_ok=True)
     return run
@@ -176,27 +175,9 @@ def open_trained(path: str | Path) -> Trained:
     Raises:
         UserError: not a training run, not finished, or damaged.
     """
-    run = open_run(path, TRAIN_KIND)
-    if "results" not in run.meta:
-        raise UserError("this training run is not finished; run its command again to go on", file=run.path)
-    if not _is_finished(run):
-        raise UserError(
-            f"{WEIGHTS} is missing, or not the one that this run wrote; run its training command again",
-            file=run.path,
-        )
+    run = open_training(path, TRAIN_KIND, RESULTS)
     settings, channels, classes = _trained(run)
-    weights = run.path / WEIGHTS
-    # Built without memory first: the settings must not be able to ask for more than the file of weights holds.
-    with torch.device("meta"):
-        wanted = sum(
-            p.numel() * p.element_size() for p in build_model(settings, channels, len(classes)).parameters()
-        )
-    if wanted > weights.stat().st_size:
-        raise UserError(f"the settings in run.json do not fit {WEIGHTS}; {_MEND}", file=run.path)
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(settings, channels, len(classes))
-    load_weights(model, weights)
-    model.eval()
+    model = rebuild(run, lambda: build_model(settings, channels, len(classes)))
     return Trained(run, model, settings, classes, channels)
 
 
@@ -247,20 +228,6 @@ def _keep_worst(run: RunFolder, counted: Sequence[tuple[Sample, np.ndarray, Coun
         header[f"{place}.iou"] = repr(score)
     write_tensors(run.path / CASES, tensors, header)
     return [{"name": sample.name, "iou": score} for score, sample, _ in scored]
-
-
-def _sha256(path: Path) -> str:
-    """The digest of a file; empty when it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _is_finished(run: RunFolder) -> bool:
-    results = run.meta.get("results")
-    whole = isinstance(results, dict) and all(name in results for name in RESULTS)
-    return whole and run.meta["results"]["weights_sha256"] == _sha256(run.path / WEIGHTS)
 
 
 def _trained(run: RunFolder) -> tuple[Settings, int, tuple[str, ...]]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlab.errors import UserError
-from layerlab.lab.files import write_atomic
+from layerlab.lab.files import sha256_of, write_atomic
 from layerlab.lab.records import RunFolder, create_run, read_json
 from layerlab.segmentation import palette
 from layerlab.segmentation.images import read_image
@@ -29,7 +29,6 @@ from layerlab.segmentation.prediction.overlay import drawn
 from layerlab.segmentation.prediction.predictor import Predictor
 
 PREDICT_KIND = "segmentation-predict"
-_PIECE = 2**22  # bytes
 _CELL = {"name", "height", "width", "working", "shares", "confidence", "notes", "sha256"}
 _LONGEST = 230  # of the 255 bytes that a name may have; writing adds to it for a moment
 
@@ -118,7 +117,7 @@ def predict_folder(
 
         share(0.0)
         try:
-            digest = _sha256(path)
+            digest = sha256_of(path)
             cell = None if force else _finished(run, name, digest, outputs)
             if cell is not None:
                 kept += 1
@@ -218,17 +217,6 @@ def _target(run: RunFolder, folder: str, name: str) -> Path:
 def _key(name: str) -> str:
     # Names of files may hold anything.
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror}); check its permissions", file=path) from error
-    return digest.hexdigest()
 
 
 def _png(pixels: NDArray[np.uint8], colours: NDArray[np.uint8] | None = None) -> bytes:
