@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
-from bench_common.sections import circumstances
+from bench_common.sections import circumstances, of_parts, page, write_page
 
 from attention_bench import figures, floors, gate, goals
 from attention_bench.contestants import CHUNK, MODES, OURS, PLAIN, SOFTMAX
-from layerlab.lab.files import write_atomic
 
 _HEAD = """\
 # Attention benchmarks: the linear form against softmax
@@ -30,38 +29,32 @@ _RATIO = (
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks-attention.md`` and its figures into ``folder``."""
     drawn = figures.draw(stored["parts"])
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for name, svg in drawn.items():
-        write_atomic(folder / "images" / f"{name}.svg", svg.encode())
-    write_atomic(folder / "benchmarks-attention.md", render(stored, drawn).encode())
+    write_page(folder, "benchmarks-attention", render(stored, drawn), drawn)
 
 
 def render(stored: dict[str, Any], drawn: dict[str, str]) -> str:
-    """The page of what `bench_common.store.read` returns."""
+    """The page of what `bench_common.store.read` returns, with a link to each figure that there is."""
     parts = floors.at_best_rates(stored["parts"])
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(circumstances(parts, ("numba",)))
-    if table := goals.table(parts):
-        sections.append("## Goals\n\n" + table + "\n\n" + _HELD_AGAINST)
-    if "benchmarks-attention-ratios" in drawn:
-        sections.append("![Times faster than torch's fused softmax](images/benchmarks-attention-ratios.svg)")
-    sections += [
-        section(parts[name])
-        for name, section in (
-            ("forward", lambda part: _race("Forward", part)),
-            ("training", lambda part: _race("Forward and backward", part)),
-            ("forward", _floors),
-            ("lengths", _lengths),
-            ("decode", _decode),
-            ("memory", _memory),
-            ("long", _long),
-            ("gate", _gate),
-        )
-        if name in parts
-    ]
-    return "\n\n".join(sections) + "\n"
+    table = goals.table(parts)
+    figure = "![Times faster than torch's fused softmax](images/benchmarks-attention-ratios.svg)"
+    sections = (
+        ("forward", lambda part: _race("Forward", part)),
+        ("training", lambda part: _race("Forward and backward", part)),
+        ("forward", _floors),
+        ("lengths", _lengths),
+        ("decode", _decode),
+        ("memory", _memory),
+        ("long", _long),
+        ("gate", _gate),
+    )
+    return page(
+        _HEAD,
+        stored,
+        circumstances(parts, ("numba",)),
+        table and table + "\n\n" + _HELD_AGAINST,
+        figure if "benchmarks-attention-ratios" in drawn else "",
+        *of_parts(parts, sections),
+    )
 
 
 _HELD_AGAINST = (

@@ -1,10 +1,13 @@
-"""What every page of a benchmark begins with: where it was measured, and the goals."""
+"""What every page of a benchmark is made of: where it was measured, the goals, and the parts that were measured."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bench_common import words
+from layerlab.lab.files import write_atomic
 
 
 def circumstances(
@@ -43,3 +46,44 @@ class Goals:
     def table(self) -> str:
         """Markdown; empty where there are no rows."""
         return words.table(["work", "goal", "measured", "reached"], self.rows) if self.rows else ""
+
+
+def of_parts(
+    parts: dict[str, Any], sections: Iterable[tuple[str, Callable[[dict[str, Any]], str]]]
+) -> list[str]:
+    """The sections of those parts that were measured, in the order in which they are named."""
+    return [section(parts[name]) for name, section in sections if name in parts]
+
+
+def page(head: str, stored: dict[str, Any], where: str, goals: str, *sections: str) -> str:
+    """A benchmark's page in Markdown.
+
+    Args:
+        head: title and what is told first.
+        stored: what `bench_common.store.read` returns.
+        where: what `circumstances` returns.
+        goals: their table; empty where there is none.
+        sections: what follows; empty ones are left out.
+
+    >>> print(page("# Speed", {"quick": True}, "Measured on: C.", "", "## Forward"))
+    # Speed
+    <BLANKLINE>
+    **A smoke run at small sizes: these figures mean nothing.**
+    <BLANKLINE>
+    Measured on: C.
+    <BLANKLINE>
+    ## Forward
+    <BLANKLINE>
+    """
+    smoke = "**A smoke run at small sizes: these figures mean nothing.**" if stored["quick"] else ""
+    table = f"## Goals\n\n{goals}" if goals else ""
+    return "\n\n".join(part for part in (head.rstrip(), smoke, where, table, *sections) if part) + "\n"
+
+
+def write_page(folder: Path, name: str, text: str, figures: Mapping[str, str] | None = None) -> None:
+    """Write ``NAME.md`` into a folder, and the figures, SVG by name, into its ``images``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure, svg in (figures or {}).items():
+        (folder / "images").mkdir(exist_ok=True)
+        write_atomic(folder / "images" / f"{figure}.svg", svg.encode())
+    write_atomic(folder / f"{name}.md", text.encode())

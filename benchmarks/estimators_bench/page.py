@@ -7,11 +7,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bench_common import figures, words
-from bench_common.sections import Goals, circumstances
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
 
 from estimators_bench import gate, ours, policies
 from estimators_bench.functions import PROBLEMS
-from layerlab.lab.files import write_atomic
 from layerlab.lab.report.charts import line_chart
 from layerlab.lab.statistics import paired_difference
 
@@ -32,33 +31,18 @@ Rows = list[dict[str, Any]]
 
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks-estimators.md`` and its figure into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = _runs(stored["parts"])
-    if rows:
-        (folder / "images").mkdir(exist_ok=True)
-        write_atomic(
-            folder / "images" / "benchmarks-optimisers.svg", _figure(rows, _curves(stored["parts"])).encode()
-        )
-    write_atomic(folder / "benchmarks-estimators.md", render(stored).encode())
+    drawn = {"benchmarks-optimisers": _figure(rows, _curves(stored["parts"]))} if rows else {}
+    write_page(folder, "benchmarks-estimators", render(stored), drawn)
 
 
 def render(stored: dict[str, Any]) -> str:
-    """The page of stored results."""
+    """The page of what `bench_common.store.read` returns."""
     parts = stored["parts"]
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run with small budgets: these figures mean nothing.**")
-    sections.append(circumstances(parts, threads="processes or threads"))
-    if table := goals(parts):
-        sections.append("## Goals\n\n" + table)
-    if rows := _runs(parts):
-        sections.append(_race(rows))
-    sections += [
-        section(parts[name])
-        for name, section in (("policy", _policy), ("overhead", _overhead), ("gate", _gate))
-        if name in parts
-    ]
-    return "\n\n".join(sections) + "\n"
+    rows = _runs(parts)
+    where = circumstances(parts, threads="processes or threads")
+    sections = (("policy", _policy), ("overhead", _overhead), ("gate", _gate))
+    return page(_HEAD, stored, where, goals(parts), _race(rows) if rows else "", *of_parts(parts, sections))
 
 
 def goals(parts: dict[str, Any]) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import figures, words
-from bench_common.sections import Goals, circumstances
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
 
 from gradflow_bench import models
-from layerlab.lab.files import write_atomic
 
 _HEAD = """\
 # Gradient-flow benchmarks: what a profile costs
@@ -25,36 +24,24 @@ SECONDS, MEMORY, CHEAPER, SHARE = 60.0, 4e9, 50.0, 0.05
 
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks-gradflow.md`` and its figure into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = stored["parts"]
+    parts, drawn = stored["parts"], {}
     if "jacobians" in parts:
-        (folder / "images").mkdir(exist_ok=True)
-        drawn = figures.standalone(figures.ratio_figure(_ratios(parts["jacobians"]), "forming the Jacobian"))
-        write_atomic(folder / "images" / "benchmarks-jacobians.svg", drawn.encode())
-    write_atomic(folder / "benchmarks-gradflow.md", render(stored).encode())
+        figure = figures.ratio_figure(_ratios(parts["jacobians"]), "forming the Jacobian")
+        drawn["benchmarks-jacobians"] = figures.standalone(figure)
+    write_page(folder, "benchmarks-gradflow", render(stored), drawn)
 
 
 def render(stored: dict[str, Any]) -> str:
-    """The page of what `graph_bench.store.read` returns."""
+    """The page of what `bench_common.store.read` returns."""
     parts = stored["parts"]
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(circumstances(parts))
-    if table := goals(parts):
-        sections.append("## Goals\n\n" + table)
-    sections += [
-        section(parts[name])
-        for name, section in (
-            ("gate", _gate),
-            ("cost", _cost),
-            ("jacobians", _jacobians),
-            ("power", _power),
-            ("monitor", _monitor),
-        )
-        if name in parts
-    ]
-    return "\n\n".join(sections) + "\n"
+    sections = (
+        ("gate", _gate),
+        ("cost", _cost),
+        ("jacobians", _jacobians),
+        ("power", _power),
+        ("monitor", _monitor),
+    )
+    return page(_HEAD, stored, circumstances(parts), goals(parts), *of_parts(parts, sections))
 
 
 def goals(parts: dict[str, Any]) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
-from bench_common.sections import Goals, circumstances
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
 
 from graph_bench import figures, gate, targets
-from layerlab.lab.files import write_atomic
 
 NAMES = {"gcn": "GCN", "gat": "GAT"}
 WORKLOADS = {"cora": "Cora", "pubmed": "PubMed", "arxiv": "arxiv-sized"}
@@ -36,44 +35,35 @@ steps as training does: the model's loss in one step of autograd, Adam without i
 
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks.md`` and ``images/benchmarks-*.svg`` into ``folder``."""
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
     drawn = figures.draw(stored["parts"])
-    for name, svg in drawn.items():
-        write_atomic(images / f"{name}.svg", svg.encode())
-    write_atomic(folder / "benchmarks.md", render(stored, set(drawn)).encode())
+    write_page(folder, "benchmarks", render(stored, set(drawn)), drawn)
 
 
 def render(stored: dict[str, Any], drawn: set[str]) -> str:
     """The page.
 
     Args:
-        stored: what `store.read` returns.
+        stored: what `bench_common.store.read` returns.
         drawn: names of the figures that there are.
     """
     parts = stored["parts"]
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run on small graphs: these figures mean nothing.**")
-    sections.append(circumstances(stored["parts"], ("torch_geometric", "numba")))
-    if table := goals(parts):
-        sections.append("## Goals\n\n" + table)
-    if "benchmarks-ratios" in drawn:
-        sections.append("![Times faster than torch_geometric, by workload](images/benchmarks-ratios.svg)")
+    ratios = "![Times faster than torch_geometric, by workload](images/benchmarks-ratios.svg)"
+    sections = [ratios if "benchmarks-ratios" in drawn else ""]
     measured = [name for name in WORKLOADS if name in parts]
     if measured:
         sections.append("## An epoch\n\n" + _METHOD + "\n" + _epochs(parts, measured))
         sections.append(_graphs(parts, measured))
         sections.append(_floors(parts, measured))
-    for name, section in (("sgc", _sgc), ("memory", _memory), ("growth", _growth), ("compile", _compile)):
-        if name in parts:
-            sections.append(section(parts[name]))
+    sections += of_parts(
+        parts, (("sgc", _sgc), ("memory", _memory), ("growth", _growth), ("compile", _compile))
+    )
     if "growth" in parts and "benchmarks-growth" in drawn:
         sections.append("![Seconds of an epoch against edges](images/benchmarks-growth.svg)")
     if measured:
         sections.append(_gates(parts, measured))
         sections.append(_profiles(parts, measured))
-    return "\n\n".join(sections) + "\n"
+    where = circumstances(parts, ("torch_geometric", "numba"))
+    return page(_HEAD, stored, where, goals(parts), *sections)
 
 
 def goals(parts: dict[str, Any]) -> str:

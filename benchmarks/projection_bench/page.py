@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
-from bench_common.sections import Goals, circumstances
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
 
-from layerlab.lab.files import write_atomic
 from projection_bench import races
 
 _HEAD = """\
@@ -25,25 +24,21 @@ LEVEL = 0.001  # of the test that a rate is not above what is stated
 
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks-projection.md`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "benchmarks-projection.md", render(stored).encode())
+    write_page(folder, "benchmarks-projection", render(stored))
 
 
 def render(stored: dict[str, Any]) -> str:
-    """The page of what `store.read` returns."""
+    """The page of what `bench_common.store.read` returns."""
     parts = stored["parts"]
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(circumstances(parts))
-    if table := goals(parts):
-        sections.append("## Goals\n\n" + table)
-    made = (
-        *(("gate", _gate), ("certify", _certify), ("ways", _ways), ("kerdock", _kerdock)),
-        *(("frames", _frames), ("draws", _draws)),
+    sections = (
+        ("gate", _gate),
+        ("certify", _certify),
+        ("ways", _ways),
+        ("kerdock", _kerdock),
+        ("frames", _frames),
+        ("draws", _draws),
     )
-    sections += [section(parts[name]) for name, section in made if name in parts]
-    return "\n\n".join(sections) + "\n"
+    return page(_HEAD, stored, circumstances(parts), goals(parts), *of_parts(parts, sections))
 
 
 def goals(parts: dict[str, Any]) -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import words
-from bench_common.sections import Goals, circumstances
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
 
-from layerlab.lab.files import write_atomic
 from segmentation_bench import races
 
 _HEAD = """\
@@ -25,25 +24,21 @@ TRAINING, PREDICTION, MEMORY = 1.3, 1.5, 3e9
 
 def write(stored: dict[str, Any], folder: Path) -> None:
     """Write ``benchmarks-segmentation.md`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "benchmarks-segmentation.md", render(stored).encode())
+    write_page(folder, "benchmarks-segmentation", render(stored))
 
 
 def render(stored: dict[str, Any]) -> str:
-    """The page of what `store.read` returns."""
+    """The page of what `bench_common.store.read` returns."""
     parts = stored["parts"]
-    sections = [_HEAD.rstrip()]
-    if stored["quick"]:
-        sections.append("**A smoke run at small sizes: these figures mean nothing.**")
-    sections.append(circumstances(parts))
-    if table := goals(parts):
-        sections.append("## Goals\n\n" + table)
-    made = (
-        *(("gate", _gate), ("training", _training), ("prediction", _prediction)),
-        *(("monai", _monai), ("sizes", _sizes), ("large", _large)),
+    sections = (
+        ("gate", _gate),
+        ("training", _training),
+        ("prediction", _prediction),
+        ("monai", _monai),
+        ("sizes", _sizes),
+        ("large", _large),
     )
-    sections += [section(parts[name]) for name, section in made if name in parts]
-    return "\n\n".join(sections) + "\n"
+    return page(_HEAD, stored, circumstances(parts), goals(parts), *of_parts(parts, sections))
 
 
 def goals(parts: dict[str, Any]) -> str:
