@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from layerlab.errors import UserError
+from layerlab.lab.settings import Between, check_real, check_whole
 
 PROTOCOLS = ("public", "random", "course")
 MODELS = ("gcn", "gat", "sgc", "mlp")
@@ -25,11 +23,10 @@ _WHOLE = {
     "epochs": (1, 1_000_000_000),
     "patience": (1, 1_000_000_000),
 }
-# Name -> (test, what is expected).
-_REAL: dict[str, tuple[Callable[[float], bool], str]] = {
-    "dropout": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
-    "learning_rate": (lambda value: 0 < value <= 1e6, "a number above 0, at most a million"),
-    "weight_decay": (lambda value: 0 <= value <= 1e6, "a number from 0 to a million"),
+_REAL = {
+    "dropout": Between(0, 1, without=1),
+    "learning_rate": Between(0, 1_000_000, without=0),
+    "weight_decay": Between(0, 1_000_000),
 }
 
 
@@ -75,18 +72,8 @@ class Settings:
     def __post_init__(self) -> None:
         # Settings also come back from a run folder, which may be anybody's: nothing is taken on trust.
         _check_model(self.model)
-        for name, (least, most) in _WHOLE.items():
-            value = getattr(self, name)
-            if name == "patience" and value is None:
-                continue
-            if not _is(value, int, np.integer) or not least <= value <= most:
-                raise UserError(
-                    f"setting {name}: expected a whole number from {least:,} to {most:,}, got {value!r}"
-                )
-        for name, (fits, expected) in _REAL.items():
-            value = getattr(self, name)
-            if not _is(value, int, float, np.integer, np.floating) or not fits(value):
-                raise UserError(f"setting {name}: expected {expected}, got {value!r}")
+        check_whole(self, _WHOLE, may_be_none=("patience",))
+        check_real(self, _REAL)
         for name in ("decay_all", "course"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"setting {name}: expected true or false, got {getattr(self, name)!r}")
@@ -96,11 +83,6 @@ class Settings:
             )
         if self.course and self.model in ("gcn", "gat") and self.layers != 2:
             raise UserError(f"setting layers: the course's models have two layers, got {self.layers}")
-
-
-def _is(value: object, *kinds: type) -> bool:
-    # To Python a bool is an int; as a setting it is a mistake.
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _check_model(model: object) -> None:

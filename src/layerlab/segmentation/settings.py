@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from layerlab.errors import UserError
+from layerlab.lab.settings import Between, check_real, check_whole, is_number
 
 AUGMENTATIONS = ("none", "photo", "overhead")
 WEIGHTS = ("equal", "balanced")
@@ -24,12 +22,11 @@ _WHOLE = {
     "patience": (1, 1_000_000),
     "threads": (1, 1_024),
 }
-# Name -> (test, what is expected).
-_REAL: dict[str, tuple[Callable[[float], bool], str]] = {
-    "dropout": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
-    "learning_rate": (lambda value: 0 < value <= 1e3, "a number above 0, at most 1000"),
-    "weight_decay": (lambda value: 0 <= value <= 1e3, "a number from 0 to 1000"),
-    "dice_share": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+_REAL = {
+    "dropout": Between(0, 1, without=1),
+    "learning_rate": Between(0, 1_000, without=0),
+    "weight_decay": Between(0, 1_000),
+    "dice_share": Between(0, 1),
 }
 _MOST_LEVELS, _WIDEST = 10, 4_096
 
@@ -91,18 +88,8 @@ class Settings:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_network()
-        for name, (least, most) in _WHOLE.items():
-            value = getattr(self, name)
-            if name == "patience" and value is None:
-                continue
-            if not _is(value, int, np.integer) or not least <= value <= most:
-                raise UserError(
-                    f"setting {name}: expected a whole number from {least:,} to {most:,}, got {value!r}"
-                )
-        for name, (fits, expected) in _REAL.items():
-            value = getattr(self, name)
-            if not _is(value, int, float, np.integer, np.floating) or not fits(value):
-                raise UserError(f"setting {name}: expected {expected}, got {value!r}")
+        check_whole(self, _WHOLE, may_be_none=("patience",))
+        check_real(self, _REAL)
         if not isinstance(self.resize, bool):
             raise UserError(f"setting resize: expected true or false, got {self.resize!r}")
         if self.augment not in AUGMENTATIONS:
@@ -142,7 +129,7 @@ class Settings:
     def _check_network(self) -> None:
         fits = isinstance(self.widths, tuple) and 1 <= len(self.widths) <= _MOST_LEVELS
         if not fits or not all(
-            _is(width, int, np.integer) and 1 <= width <= _WIDEST for width in self.widths
+            is_number(width, whole=True) and 1 <= width <= _WIDEST for width in self.widths
         ):
             raise UserError(
                 f"setting widths: expected 1 to {_MOST_LEVELS} whole numbers from 1 to {_WIDEST:,}, "
@@ -161,12 +148,7 @@ class Settings:
                 )
             return
         whole = isinstance(weights, tuple) and len(weights) > 0
-        if not whole or not all(_is(w, int, float) and 0 <= w <= 1e6 for w in weights) or not sum(weights):
+        if not whole or not all(is_number(w) and 0 <= w <= 1e6 for w in weights) or not sum(weights):
             raise UserError(
                 f"setting weights: expected numbers from 0 to a million, not all 0, got {weights!r}"
             )
-
-
-def _is(value: object, *kinds: type) -> bool:
-    # To Python a bool is an int; as a setting it is a mistake.
-    return isinstance(value, kinds) and not isinstance(value, bool)
