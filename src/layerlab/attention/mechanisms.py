@@ -36,7 +36,7 @@ class Mechanism(nn.Module):
               [0.2500, 0.2500, 0.2500, 0.2500]]]])
     """
 
-    name: ClassVar[str]
+    name: str
     # Whether a mask may differ between queries.
     any_mask: ClassVar[bool] = False
     # Whether a mask over keys may be float.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from layerlab.cli import codebook_project
 from layerlab.cli import model_options as options
 from layerlab.errors import UserError
+
+if TYPE_CHECKING:
+    from layerlab.projection.bounds import Field
 
 app = typer.Typer(
     help="Almost orthogonal vectors: make them, or inspect yours; project data. What comes out is certified.",
@@ -67,7 +70,7 @@ def make(
                 dim,
                 count,
                 coherence,
-                field,  # type: ignore[arg-type]
+                cast("Field", field),
                 seed,
                 construction=construction,
                 progress=tell,

@@ -179,9 +179,9 @@ def fit(
         every_seconds: time between checkpoints; 0 writes one an epoch.
         on_epoch: called after each epoch with its number and metrics.
         threads: of torch. With 1, a result is the same bits however many cores there are and whatever else runs, and
-            several runs side by side use the cores best. More make one large model's run shorter (a U-Net on two
-            cores takes 0.6 of the time), and the price is that its bits belong to that number of threads: it is part
-            of what a checkpoint belongs to.
+            several runs side by side use the cores best. More can make one large model's run shorter,
+            and the price is that its bits belong to that number of threads: it is part of what a checkpoint belongs
+            to.
 
     Returns:
         The model with its best weights, the history and the times. Same seed and ``threads``, same bits, on one

@@ -82,18 +82,16 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> bytes:
     return stream.getvalue()
 
 
-class _Chunks:
+class _Chunks(io.RawIOBase):
     """What `zipfile` writes, to be taken piece by piece."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._pieces: list[bytes] = []
 
-    def write(self, piece: bytes) -> int:
+    def write(self, piece: Any, /) -> int:
         self._pieces.append(bytes(piece))
-        return len(piece)
-
-    def flush(self) -> None:
-        pass
+        return len(self._pieces[-1])
 
     def taken(self) -> bytes:
         joined = b"".join(self._pieces)
@@ -104,7 +102,7 @@ class _Chunks:
 def _zipped(parts: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     """The bytes of an uncompressed archive of arrays, without the whole of it in memory. Same parts, same bytes."""
     chunks = _Chunks()
-    with zipfile.ZipFile(chunks, "w") as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(chunks, "w") as archive:
         for name, content in parts:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 for piece in content:

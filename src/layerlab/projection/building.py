@@ -110,14 +110,13 @@ class InMemory(Made):
     rows: Tensor
     coherence: float = math.nan
     details: dict[str, Any] = field(default_factory=dict)
+    dim: int = field(init=False)
+    count: int = field(init=False)
 
-    @property
-    def dim(self) -> int:  # type: ignore[override]
-        return self.rows.shape[1]
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        return self.rows.shape[0]
+    def __post_init__(self) -> None:
+        count, dim = self.rows.shape
+        object.__setattr__(self, "dim", dim)
+        object.__setattr__(self, "count", count)
 
     @property
     def dtype(self) -> np.dtype[np.generic]:

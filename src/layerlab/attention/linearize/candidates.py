@@ -78,8 +78,9 @@ class Speed:
 class Plain(Mechanism):
     """Linear attention as the code computes it that is written: plain torch."""
 
-    def __init__(self, linear: LinearAttention) -> None:
+    def __init__(self, name: str, linear: LinearAttention) -> None:
         super().__init__()
+        self.name = name
         self.linear = linear
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **given: Any) -> Tensor:
@@ -111,8 +112,8 @@ class Clock:
         setting, length = Setting.of(call), call.length
         key = (name, setting, length)
         if key not in self._known:
-            plain = Plain(LinearAttention(**sizes(call, name)).to(call.q.dtype)).requires_grad_(False)
-            plain.name = name  # type: ignore[misc]
+            linear = LinearAttention(**sizes(call, name)).to(call.q.dtype)
+            plain = Plain(name, linear).requires_grad_(False)
             self._known[key] = crossover(lambda n: plain, setting, own=(length,), seconds=_SECONDS)
         found = self._known[key]
         return Speed(name, found.speed(length), found.length, max(found.lengths, default=0))

@@ -250,8 +250,8 @@ def install(model: nn.Module, swaps: dict[str, dict[str, Any]] | None = None) ->
     return model
 
 
-def _forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    with _Exchange(module.linear_attention):  # type: ignore[arg-type]
+def _forward(module: Any, forward: Any, *args: Any, **kwargs: Any) -> Any:
+    with _Exchange(module.linear_attention):
         return forward(*args, **kwargs)
 
 

@@ -237,7 +237,7 @@ def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, PackedSequence):
-        return value.to("cpu")  # type: ignore[arg-type]  # torch types only its dtype
+        return value.cpu()
     if isinstance(value, (tuple, list)):
         return tuple(_copied(item) for item in value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from layerlab.lab.records import RunFolder
@@ -71,7 +72,7 @@ def _key_figures(record: Record) -> list[KeyFigure]:
     return found
 
 
-def _curve(label: str, x: list[float], values: list[float]) -> dict[str, Any]:
+def _curve(label: str, x: list[float], values: Sequence[float | None]) -> dict[str, Any]:
     return {"label": label, "x": x, "mean": values}
 
 
@@ -111,7 +112,7 @@ def _tail(record: Record) -> Figure:
             _curve(
                 "random vectors",
                 bins["tail_cosines"],
-                [value if value >= 0.1 else None for value in bins["tail_random_pairs"]],  # type: ignore[misc]
+                [value if value >= 0.1 else None for value in bins["tail_random_pairs"]],
             ),
         ],
         "pairs at least so near",

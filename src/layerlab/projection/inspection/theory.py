@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Field = Literal["real", "complex"]
+from layerlab.projection.bounds import Field
+
 _Array = NDArray[np.float64]
 
 
