@@ -5,8 +5,9 @@ The names below are imported on first use: `import layerlab` does not load torch
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerlab.lab.lazy import on_first_use
 
 if TYPE_CHECKING:
     from layerlab.estimators.distributions import family_of
@@ -43,12 +44,4 @@ __all__ = [
     "family_of",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

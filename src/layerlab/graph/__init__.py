@@ -9,8 +9,9 @@ The names below are imported on first use: asking which data sets there are does
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerlab.lab.lazy import on_first_use
 
 if TYPE_CHECKING:
     from layerlab.graph.datasets import NodeDataset, Split, load
@@ -68,14 +69,4 @@ __all__ = [
     "to_pyg",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES, _MODULES)

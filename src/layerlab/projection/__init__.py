@@ -5,8 +5,9 @@ The names below are imported on first use: `import layerlab` does not load torch
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerlab.lab.lazy import on_first_use
 
 if TYPE_CHECKING:
     from layerlab.projection.certificate import certify
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from layerlab.projection.layers import JLProjection
     from layerlab.projection.transform import JLTransform
 
-_HOMES: dict[str, str] = {
+_HOMES = {
     "Codebook": "codebooks",
     "JLProjection": "layers",
     "JLTransform": "transform",
@@ -24,12 +25,4 @@ _HOMES: dict[str, str] = {
 
 __all__ = ["Codebook", "JLProjection", "JLTransform", "certify", "codebook"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

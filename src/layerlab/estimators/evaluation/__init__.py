@@ -5,8 +5,9 @@ The names below are imported on first use: a worker process that only needs `wor
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerlab.lab.lazy import on_first_use
 
 if TYPE_CHECKING:
     from layerlab.estimators.evaluation.log import EvaluationLog
@@ -16,12 +17,4 @@ _HOMES = {"EvaluationLog": "log", "Objective": "objective"}
 
 __all__ = ["EvaluationLog", "Objective"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)
