@@ -20,8 +20,9 @@ HEAD = """\
 <!-- Written by scripts/build_cli_docs.py (make docs): do not edit. -->
 
 Results go to standard output, remarks and progress to standard error. Exit status: 0 when all went well,
-1 when a check came out otherwise than expected, 2 for wrong input (one line on standard error says what was
-wrong and how to mend it), 130 after Ctrl-C. `python -m layerlab` is the same command.
+1 when a check came out otherwise than expected or whoever read the output went away (`| head -1`), 2 for
+wrong input (one line on standard error says what was wrong and how to mend it), 130 after Ctrl-C.
+`python -m layerlab` is the same command.
 """
 
 

@@ -55,7 +55,7 @@ def test_the_table(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "6 usable of 6 pairs; 5 train, 1 validation" in out
     assert "classes were inferred: every value is a class" in out
-    assert "nothing found" in out
+    assert "only 1 image to validate on" in out
 
 
 def test_problems_end_with_status_1_and_are_on_the_page(

@@ -38,7 +38,9 @@ def fill(place: Place, count: int = 6, *values: int) -> None:
 def test_a_good_folder_has_no_findings(place: Place) -> None:
     fill(place)
     checked = look(place)
-    assert checked.findings == ()
+    # Nothing but that there is little to validate on.
+    assert [(finding.severity, finding.kind) for finding in checked.findings] == [("warning", "split")]
+    assert "only 1 image to validate on" in checked.findings[0].words
     record = checked.record
     assert (record["pairs"], record["usable"], record["parts"]) == (
         6,
@@ -71,7 +73,28 @@ def test_findings_stand_the_worst_first(place: Place) -> None:
     place.put("tiny", picture(3, 3), mask(0, 1, height=3, width=3))
     place.put("alone", picture(), None)
     order = [finding.severity for finding in look(place).findings]
-    assert order == ["error", "warning", "note"]
+    assert order == ["error", "warning", "warning", "note"]
+
+
+def test_files_that_cannot_be_read_are_told_by_their_reasons(place: Place) -> None:
+    fill(place, 12)
+    for name, size in (("p0", 100), ("p1", 200)):
+        path = place.images / f"{name}.png"
+        path.write_bytes(path.read_bytes()[:-size])
+    for name in ("p2", "p3"):
+        (place.images / f"{name}.png").write_bytes(b"<html>")
+    found = [finding for finding in look(place).findings if finding.kind == "unreadable"]
+    assert [(finding.count, finding.files) for finding in found] == [
+        (2, ("p0.png", "p1.png")),
+        (2, ("p2.png", "p3.png")),
+    ]
+    assert found[0].words != found[1].words
+
+
+def test_little_to_validate_on_is_a_warning(place: Place) -> None:
+    fill(place, 20)
+    assert told(look(place), "split")[0].startswith("only 4 images to validate on")
+    assert told(look(place, Asked(split=Split(validation=0.5))), "split") == []
 
 
 def test_classes_that_never_occur(place: Place) -> None:

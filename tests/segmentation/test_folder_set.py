@@ -117,6 +117,17 @@ def test_damage_behind_the_head_is_skipped_too(place: Place) -> None:
     assert [problem.file for problem in found.left_out] == [str(cut)]
 
 
+def test_damage_behind_the_head_is_told_with_what_else_is_wrong(place: Place) -> None:
+    for name in ("good", "good2", "cut"):
+        place.put(name, picture(40, 60), mask(0, 255, height=40, width=60))
+    place.put("alone", picture(), None)
+    cut = place.images / "cut.png"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with pytest.raises(UserError, match="got 2 problems") as caught:
+        place.open()
+    assert str(cut) in str(caught.value)
+
+
 def test_many_problems_are_cut_to_what_a_person_reads(place: Place) -> None:
     for number in range(30):
         place.put(str(number), picture(), None)

@@ -65,14 +65,20 @@ def test_arms_of_a_seed_begin_equal_where_their_parameters_agree() -> None:
 
 
 def test_comparisons_are_of_arms_that_are_there() -> None:
-    assert [pair[:2] for pair in comparisons(list(arms(3)))] == [
+    assert [pair[:2] for pair in comparisons(arms(3))] == [
         ("on", "off"),
         ("on", "zero"),
         ("zero", "off"),
         ("only-0", "zero"),
         ("only-1", "zero"),
+        ("on", "only-1"),
+        ("on", "only-0"),
     ]
-    assert comparisons(["on", "without-2"])[0][:2] == ("on", "without-2")
+    assert comparisons(arms(3))[-2][2] == "what is lost without level 0"
+    assert [pair[:2] for pair in comparisons(arms(2))] == [("on", "off"), ("on", "zero"), ("zero", "off")]
+    assert [pair[:2] for pair in comparisons(arms(4))][-2:] == [("on", "without-1"), ("on", "without-2")]
+    assert comparisons({}) == []
+    assert comparisons(chosen(["on", "without-2"], 4))[0][:2] == ("on", "without-2")
     assert label("without-2") == "all but level 2"
 
 
@@ -181,7 +187,7 @@ def verdict(on: list[float], off: list[float]) -> dict[str, Any]:
         for arm, values in (("on", on), ("off", off))
         for seed, value in enumerate(values)
     }
-    found: dict[str, Any] = summary.summarised(cells, ["all"])["verdict"]
+    found: dict[str, Any] = summary.summarised(cells, ["all"], chosen(["on", "off"], 3))["verdict"]
     return found
 
 
@@ -233,6 +239,8 @@ def test_the_page_tells_verdict_levels_and_pictures(finished: Path) -> None:
     assert run.meta["results"]["verdict"]["sentence"].split(";")[0] in html
     for words in ("level 0, the finest", "zero control − without", "boundary IoU", "Reliability", "disc"):
         assert words in html
+    levels = html[html.index("What each level") :].partition("</table>")[0]
+    assert "–" not in levels and levels.count(" to ") == 4
     assert html.count("data:image/png;base64,") >= 4 * len(read_cases(finished))
 
 

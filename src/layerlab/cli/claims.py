@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerlab.cli.options import AsJson
+
 if TYPE_CHECKING:
     from layerlab.claims import CheckResult, Claim, Outcome
 
@@ -17,11 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_JSON = typer.Option(False, "--json", help="Print JSON instead of tables.")
-
 
 @app.command("list", epilog="Example: layerlab claims list --json")
-def list_(as_json: bool = _JSON) -> None:
+def list_(as_json: AsJson = False) -> None:
     """Name every claim: where it is from, and whether it is expected to hold or to be refuted."""
     from layerlab.catalogue import catalogue
     from layerlab.cli.output import print_json, print_table
@@ -38,7 +38,7 @@ def list_(as_json: bool = _JSON) -> None:
 @app.command(epilog="Example: layerlab claims show graph.lambda-max")
 def show(
     claim_id: str = typer.Argument(metavar="ID", help="A claim's id; `layerlab claims list` names them."),
-    as_json: bool = _JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Print one claim: statement, hypotheses, source, what it is checked on, and what must make it fail."""
     from layerlab.catalogue import catalogue
@@ -83,7 +83,7 @@ def check(
     full: bool = typer.Option(
         False, "--full", help="Repeat more often what is repeated: minutes, not seconds."
     ),
-    as_json: bool = _JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Measure claims on their default subjects, or on your graph, and on what must make them fail.
 

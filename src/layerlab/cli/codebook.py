@@ -9,6 +9,8 @@ import typer
 
 from layerlab.cli import codebook_project
 from layerlab.cli import model_options as options
+from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import begun, finished
 from layerlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def make(
         ),
     ] = None,
     seed: _Seed = 0,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make almost orthogonal vectors, by the construction that suits, with a certificate of their coherence.
 
@@ -120,7 +122,7 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/codebook-FILE.")
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the coherence of vectors of yours: nearest pairs, cosines against random ones, and what would be better.
 
@@ -141,7 +143,7 @@ def inspect(
         "rows": rows,
         "seed": seed,
     }
-    with options.begun(folder, "codebook-inspection", config) as run:
+    with begun(folder, "codebook-inspection", config) as run:
         stored = read(file, array, columns=columns)
         with progress.share(f"vectors of {file.name}") as tell:
             try:
@@ -158,7 +160,7 @@ def inspect(
         if run is not None:
             from layerlab.projection.inspection.page import inspection_page
 
-            record |= options.finished(run, record, inspection_page)
+            record |= finished(run, record, inspection_page)
     if as_json:
         print_json(record)
         return

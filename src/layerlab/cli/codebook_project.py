@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from layerlab.cli import model_options as options
+from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import begun, finished
 
 EPILOG = (
     "Example: layerlab codebook project data.npy --eps 0.2 --out small.npy --report\n\n"
@@ -59,7 +60,7 @@ def project(
     report: Annotated[
         bool, typer.Option("--report", help="Write report.html with the figures, in runs/project-DATA.")
     ] = False,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Project points to fewer dimensions by a random map, and measure what that did to their distances.
 
@@ -90,7 +91,7 @@ def project(
         raise UserError("projected points are written as .npy or .npz; name it so", file=out)
     name = Path(data).name
     folder = Path("runs") / f"project-{name}" if report else None
-    with options.begun(folder, "codebook-project", {"data": name, **asdict(settings)}) as run:
+    with begun(folder, "codebook-project", {"data": name, **asdict(settings)}) as run:
         points = read_points(data, array)
         with progress.share(f"projecting {name}") as tell:
             found = run_project(points, settings, tell)
@@ -99,7 +100,7 @@ def project(
             write_points(out, found.values, record)
             record["out"] = str(out)
         if run is not None:
-            record |= options.finished(run, record, projection_page)
+            record |= finished(run, record, projection_page)
     if as_json:
         print_json(record)
     else:

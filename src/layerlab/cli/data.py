@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from layerlab.cli.options import AsJson
+
 app = typer.Typer(
     help="List the data sets and fetch those that are not in the package.",
     epilog="Example: layerlab data list",
@@ -17,7 +19,7 @@ app = typer.Typer(
 
 @app.command("list", epilog="Example: layerlab data list --json")
 def list_(
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    as_json: AsJson = False,
 ) -> None:
     """Show the known data sets, their sizes, and whether they are here."""
     from layerlab.cli.output import print_json, print_table, say

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import estimator_options as options
-from layerlab.cli.model_options import begun, finished, slug
+from layerlab.cli.model_options import slug
+from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import begun, finished
 
 EPILOG = (
     "Example: layerlab estimator inspect examples/parity.py:f --bits 12 --probability 0.8 --report\n\n"
@@ -55,7 +57,7 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/estimator-FILE-FUNC.")
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell the variance, bias and cost of every gradient estimator on your function, and which one to take.
 

@@ -10,6 +10,7 @@ import typer
 
 from layerlab.cli import estimator_options as options
 from layerlab.cli.model_options import slug
+from layerlab.cli.options import AsJson
 
 if TYPE_CHECKING:
     from layerlab.estimators.optimise.optimum import Optimum
@@ -66,7 +67,7 @@ def optimise(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/optimise-FILE-FUNC.")] = None,
     report: options.Report = False,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Maximise a function by stochastic gradient ascent on its expectation; nothing paid for is ever lost.
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from layerlab.cli.options import AsJson
+
 EPILOG = (
     "Example: layerlab estimator policy CartPole-v1 --seeds 3\n\n"
     "Baselines side by side: layerlab estimator policy CartPole-v1 --baseline none,mean,leave-one-out,value --report"
@@ -72,7 +74,7 @@ def policy(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/policy-ENV.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Write report.html with the curves.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a policy by REINFORCE, log its gradient's variance, and evaluate it in fresh episodes.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from layerlab.cli import graph_attention
+from layerlab.cli.options import AsJson
 
 app = typer.Typer(
     help="Inspect a graph; train, predict and race GCN, GAT, SGC and an MLP on its nodes.",
@@ -24,7 +25,6 @@ _Protocol = Annotated[
         " Default: public where there is one."
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bits on one machine.")]
 
 
@@ -52,7 +52,7 @@ def inspect(
         Path | None, typer.Option(help="Folder of the report. Default: runs/inspect-DATA.")
     ] = None,
     seed: _Seed = 0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """What the graph's spectrum says before anything is trained: components, smoothing, how deep a model should be.
 
@@ -81,7 +81,7 @@ def inspect(
         )
     record = found.to_dict()
     if report or out is not None:
-        from layerlab.cli.model_options import finished
+        from layerlab.cli.run_folder import finished
         from layerlab.graph.inspection_page import inspection_page
         from layerlab.lab.records import create_run
 
@@ -154,7 +154,7 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(min=0.0, help="L2 penalty.")] = None,
     hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width (per head for gat).")] = None,
     dropout: Annotated[float | None, typer.Option(min=0.0, max=0.99, help="Share that is dropped.")] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train one model, with the settings of its paper unless told otherwise, and keep it in a run folder.
 
@@ -214,7 +214,7 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `layerlab graph train` made.")],
     data: _Data,
     out: Annotated[Path, typer.Option(help="CSV file: id, label, probability.")] = Path("predictions.csv"),
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Predict the class of every node. The data need the training data's feature columns; labels are not needed."""
     from collections import Counter
@@ -248,7 +248,7 @@ def race(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train models side by side on the same splits and seeds, and compare them pair by pair.
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from layerlab.cli.options import AsJson
+
 EPILOG = "Example: layerlab graph attention runs/cora-gat-0 --report"
 
 
@@ -30,7 +32,7 @@ def attention(
         Path | None, typer.Option(help="Folder of the report. Default: runs/attention-RUN.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How a trained GAT spreads its attention: how far from a mean, along with what, which edges it trusts.
 
@@ -63,7 +65,7 @@ def attention(
 
 def _write(record: dict[str, Any], run: Path, out: Path | None, options: dict[str, int]) -> dict[str, str]:
     """The record and its page in a folder; where they are."""
-    from layerlab.cli.model_options import finished
+    from layerlab.cli.run_folder import finished
     from layerlab.graph.attention_page import attention_page
     from layerlab.graph.runs import slug
     from layerlab.lab.records import create_run, open_run

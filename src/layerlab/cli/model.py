@@ -10,6 +10,8 @@ import typer
 
 from layerlab.cli import model_attention, model_linearize
 from layerlab.cli import model_options as options
+from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import begun, finished
 
 app = typer.Typer(
     help="Inspect a model of yours: gradients beside the bounds of theory, and attention, layer by layer.",
@@ -58,7 +60,7 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/inspect-FILE-FACTORY.")
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure every layer's Jacobian and the gradient through it: where it vanishes or explodes, and why.
 
@@ -84,7 +86,7 @@ def inspect(
         remedy=remedy,
     )
     folder = (out or Path("runs") / f"inspect-{options.slug(subject)}") if report or out is not None else None
-    with options.begun(folder, "model-inspection", {"subject": subject, **asdict(settings)}) as run:
+    with begun(folder, "model-inspection", {"subject": subject, **asdict(settings)}) as run:
         built = load_subject(subject, settings.request())
         with progress.share(f"inspecting {options.slug(subject)}") as tell:
             found = look(built, settings, tell)
@@ -92,7 +94,7 @@ def inspect(
         if run is not None:
             from layerlab.gradflow.inspection.page import profile_page
 
-            record |= options.finished(run, record, profile_page)
+            record |= finished(run, record, profile_page)
     if as_json:
         print_json(record)
         return

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import model_options as options
+from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import begun, finished
 
 EPILOG = (
     "Example: layerlab model attention examples/transformer.py:model --report\n\n"
@@ -48,7 +50,7 @@ def attention(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/attention-FILE-FACTORY.")
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure every head: entropy, rank, locality; predict and time what could replace softmax, and rank the layers.
 
@@ -75,7 +77,7 @@ def attention(
     folder = (
         (out or Path("runs") / f"attention-{options.slug(subject)}") if report or out is not None else None
     )
-    with options.begun(folder, "model-attention", {"subject": subject, **asdict(settings)}) as run:
+    with begun(folder, "model-attention", {"subject": subject, **asdict(settings)}) as run:
         built = load_subject(subject, settings.request())
         with progress.share(f"attention of {options.slug(subject)}") as tell:
             found = look(built, settings, tell)
@@ -83,7 +85,7 @@ def attention(
         if run is not None:
             from layerlab.attention.inspection.page import attention_page
 
-            record |= options.finished(run, record, attention_page)
+            record |= finished(run, record, attention_page)
     if as_json:
         print_json(record)
         return

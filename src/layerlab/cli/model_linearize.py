@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import model_options as options
+from layerlab.cli.options import AsJson
 
 EPILOG = "Example: layerlab model linearize examples/transformer.py:model --max-error 0.02 --out linear"
 
@@ -32,7 +33,7 @@ def linearize(
     ] = None,
     dtype: options.Dtype = None,
     seed: options.Seed = 0,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Exchange softmax attention for linear attention, as far as the output bears it; write weights and torch code.
 

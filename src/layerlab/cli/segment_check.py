@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from layerlab.cli import segment_options as options
+from layerlab.cli.options import AsJson
 
 EPILOG = (
     "Example: layerlab segment check photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --stratify block:80 "
@@ -35,7 +36,7 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/check-IMAGES.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every image and mask once and tell what to know before training: problems of files, classes and their
     shares, suspicious mask values, images that are there twice, and leaks between the parts of the split.
@@ -43,8 +44,8 @@ def check(
     Ends with status 1 if training would refuse the folder.
     """
     from layerlab.cli import progress
-    from layerlab.cli.model_options import begun
     from layerlab.cli.output import print_json, say
+    from layerlab.cli.run_folder import begun
     from layerlab.segmentation.check import check as look
 
     asked = options.asked(

@@ -45,6 +45,15 @@ def opened(
     return folder, {"images": images, "masks": str(masks), "classes": folder.mapping.to_dict()}
 
 
+def warn(data: ImageSet, seed: int) -> None:
+    """Tell before the training when there is little to validate on."""
+    from layerlab.cli.output import say
+    from layerlab.segmentation.split import few_to_validate
+
+    if words := few_to_validate(data.parts(seed)):
+        say(f"warning: {words}")
+
+
 def numbers(text: str, option: str, kind: type) -> list[Any]:
     """``text`` as numbers, separated by commas."""
     from layerlab.errors import UserError

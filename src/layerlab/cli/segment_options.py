@@ -18,6 +18,15 @@ Masks = Annotated[
         help="Folder of masks of the same names: class indices, palettes, colours, or 0 and 255.",
     ),
 ]
+ImagesOrDigits = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGES", help="Folder of images, or digits: the built-in set, which needs no masks."
+    ),
+]
+MasksOrNone = Annotated[
+    Path | None, typer.Argument(metavar="MASKS", help="Folder of masks of the same names.")
+]
 Class = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,6 +78,9 @@ NoLeak = Annotated[
         "--no-leak", help="Keep images that are there twice, or nearly, in one part (reads all images first)."
     ),
 ]
+
+Norm = Annotated[str, typer.Option(help="batch, instance, group or none.")]
+Up = Annotated[str, typer.Option(help="transpose, bilinear or nearest.")]
 
 
 def asked(

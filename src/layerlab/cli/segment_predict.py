@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from layerlab.cli.options import AsJson
+
 EPILOG = (
     "Example: layerlab segment predict runs/flowers photos --out masks\n\n"
     "A map at its own pixels: layerlab segment predict runs/roofs town.tif --out roofs --scale 1 --confidence"
@@ -43,7 +45,7 @@ def predict(
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a side that tiles have in common.")] = 0.25,
     force: Annotated[bool, typer.Option("--force", help="Predict anew what is done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the masks of images, overlays to judge them by, and where the network is unsure.
 

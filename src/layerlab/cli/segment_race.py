@@ -10,6 +10,7 @@ import typer
 
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
+from layerlab.cli.options import AsJson
 
 EPILOG = (
     "Example: layerlab segment race digits --seeds 3\n\n"
@@ -29,15 +30,8 @@ _MOST_CLASSES = 30
 
 
 def race(
-    images: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGES", help="Folder of images, or digits: the built-in set, which needs no masks."
-        ),
-    ],
-    masks: Annotated[
-        Path | None, typer.Argument(metavar="MASKS", help="Folder of masks of the same names.")
-    ] = None,
+    images: options.ImagesOrDigits,
+    masks: options.MasksOrNone = None,
     arms: Annotated[
         str,
         typer.Option(
@@ -65,8 +59,8 @@ def race(
         str | None,
         typer.Option(metavar="N,N,...", help="Channels of each level. Default: 16,32,64,128; digits: less."),
     ] = None,
-    norm: Annotated[str, typer.Option(help="batch, instance, group or none.")] = "batch",
-    up: Annotated[str, typer.Option(help="transpose, bilinear or nearest.")] = "transpose",
+    norm: options.Norm = "batch",
+    up: options.Up = "transpose",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of every arm; none stops early. Default: 30; digits: less.")
     ] = None,
@@ -86,7 +80,7 @@ def race(
         typer.Option(min=1, help="Trainings at a time, each on one thread; the number of cores by default."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/segment-race-IMAGES.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the same U-Net with, without and with single skip connections, and compare them pair by pair.
 
@@ -124,6 +118,7 @@ def race(
         class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip, no_leak
     )
     data, source = segment_data.opened(images, masks, wish, settings.size)
+    segment_data.warn(data, 0)
     names = list(chosen([name.strip() for name in arms.split(",") if name.strip()], len(settings.widths)))
     folder = out or Path("runs") / f"segment-race-{data.name}"
     keys = [cell_key(name, seed) for seed in range(seeds) for name in names]

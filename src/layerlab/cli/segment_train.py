@@ -11,6 +11,7 @@ import typer
 
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
+from layerlab.cli.options import AsJson
 
 EPILOG = (
     "Example: layerlab segment train photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --size 128\n\n"
@@ -19,15 +20,8 @@ EPILOG = (
 
 
 def train(
-    images: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGES", help="Folder of images, or digits: the built-in set, which needs no masks."
-        ),
-    ],
-    masks: Annotated[
-        Path | None, typer.Argument(metavar="MASKS", help="Folder of masks of the same names.")
-    ] = None,
+    images: options.ImagesOrDigits,
+    masks: options.MasksOrNone = None,
     class_: options.Class = None,
     classes: options.ClassFile = None,
     ignore: options.Ignore = "",
@@ -60,8 +54,8 @@ def train(
             help="concatenate, add, gate, zero or off: one for all levels, or one a level: concatenate,off,off.",
         ),
     ] = "concatenate",
-    norm: Annotated[str, typer.Option(help="batch, instance, group or none.")] = "batch",
-    up: Annotated[str, typer.Option(help="transpose, bilinear or nearest.")] = "transpose",
+    norm: options.Norm = "batch",
+    up: options.Up = "transpose",
     dropout: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share that is dropped.")] = 0.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs. Default: 30.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Squares a step.")] = 8,
@@ -98,7 +92,7 @@ def train(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of split, weights, order and augmentation.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a U-Net, measure it on the validation images, and keep it in a run folder with report.html.
 
@@ -138,6 +132,7 @@ def train(
         class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip, no_leak
     )
     data, source = segment_data.opened(images, masks, wish, settings.size, count)
+    segment_data.warn(data, seed)
     folder = out or Path("runs") / f"segment-{data.name}-{seed}"
     try:
         with progress.epochs(f"U-Net on {data.name}") as report:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from layerlab.errors import UserError
 
@@ -64,25 +63,49 @@ def chosen(names: Sequence[str], levels: int) -> dict[str, tuple[str, ...]]:
     return {name: known[name] for name in wanted}
 
 
-def comparisons(names: Sequence[str]) -> list[tuple[str, str, str]]:
+def comparisons(raced: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
     """Pairs of arms whose difference says something, left minus right, and what it says.
 
-    >>> comparisons(["on", "off", "zero"])[2]
+    Args:
+        raced: skips of each arm, as `arms` gives them.
+
+    >>> comparisons(chosen(["on", "off", "zero"], 3))[2]
     ('zero', 'off', 'the control against off: the same function')
     """
-    pairs = [
-        ("on", "off", "what all skips bring"),
-        ("on", "zero", "the same with equal parameters"),
-        ("zero", "off", "the control against off: the same function"),
-    ]
-    for name in names:
-        if found := re.fullmatch(r"(only|without)-(\d+)", name):
-            kind, level = found.groups()
-            if kind == "only":
-                pairs.append((name, "zero", f"what level {level} brings alone"))
-            else:
-                pairs.append(("on", name, f"what is lost without level {level}"))
-    return [pair for pair in pairs if pair[0] in names and pair[1] in names]
+    pairs = {
+        ("on", "off"): "what all skips bring",
+        ("on", "zero"): "the same with equal parameters",
+        ("zero", "off"): "the control against off: the same function",
+    }
+    levels = [of_level(raced, level) for level in range(len(next(iter(raced.values()), ())))]
+    for level, (alone, _) in enumerate(levels):
+        pairs.setdefault(alone, f"what level {level} brings alone")
+    for level, (_, left_out) in enumerate(levels):
+        pairs.setdefault(left_out, f"what is lost without level {level}")
+    return [(*pair, what) for pair, what in pairs.items() if pair[0] in raced and pair[1] in raced]
+
+
+def of_level(raced: Mapping[str, Sequence[str]], level: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The two pairs of arms that tell what a level brings: alone over none, and on top of all others.
+
+    With two skips, level 0 alone is all but level 1: such an arm goes by one name. An arm that was not raced has the
+    name "".
+
+    >>> of_level(arms(3), 0)
+    (('only-0', 'zero'), ('on', 'only-1'))
+    """
+
+    def named(inside: str, outside: str) -> str:
+        return next(
+            (
+                name
+                for name, skips in raced.items()
+                if all(kind == (inside if place == level else outside) for place, kind in enumerate(skips))
+            ),
+            "",
+        )
+
+    return (named("concatenate", "zero"), "zero"), ("on", named("zero", "concatenate"))
 
 
 def label(name: str) -> str:

@@ -82,6 +82,7 @@ def check(
             told.append(Finding("error", "split", str(error)))
     alike = tuple(twins([look.content for look in good]))
     if found is not None:
+        told += findings.of_split(parts)
         told += findings.of_classes(found, parts)
         told += findings.of_values(good, found, told=asked.classes is not None)
         told += findings.of_twins(found, good, alike, parts)

@@ -87,7 +87,7 @@ def race_run(
         on_cell=on_cell,
     )
     _check_same_data(cells)
-    found = summary.summarised(cells, list(data.classes))
+    found = summary.summarised(cells, list(data.classes), wanted)
     keep_cases(run.path, data, settings, cells, min(seeds))
     results = {"data": data.name, "seeds": list(seeds), "arms": wanted, **found}
     run.finish(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from layerlab.segmentation.duplicates import Twins
 from layerlab.segmentation.folder_set import FolderSet
 from layerlab.segmentation.pairs import Listing, Problem
 from layerlab.segmentation.scan import Look
+from layerlab.segmentation.split import few_to_validate
 
 SEVERITIES = ("error", "warning", "note")
 _NAMED = 20
@@ -52,12 +54,14 @@ def _finding(
 
 
 def of_problems(problems: Sequence[Problem]) -> list[Finding]:
-    """One finding a kind of problem, with the sentence of the first."""
-    kinds: dict[str, list[Problem]] = {}
+    """One finding a kind of problem, of unreadable files one a reason, with the sentence of the first."""
+    kinds: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
-        kinds.setdefault(problem.kind, []).append(problem)
+        # Numbers are a file's own: sizes, places, counts of bytes.
+        reason = re.sub(r"\d+", "0", problem.words) if problem.kind == "unreadable" else ""
+        kinds.setdefault((problem.kind, reason), []).append(problem)
     found = []
-    for kind, members in kinds.items():
+    for (kind, _), members in kinds.items():
         first = (
             f"{Path(members[0].file).name} {members[0].words}"
             if kind == "unmatched"
@@ -111,6 +115,12 @@ def of_classes(found: FolderSet, parts: Parts | None) -> list[Finding]:
             words = f"class {name!r} is {share:.2g} % of the labelled pixels; consider class weights"
             findings.append(Finding("note", "classes", words))
     return findings
+
+
+def of_split(parts: Parts | None) -> list[Finding]:
+    """A validation part that is too small to trust what is measured on it."""
+    words = None if parts is None else few_to_validate(parts)
+    return [] if words is None else [Finding("warning", "split", words)]
 
 
 def of_values(looks: Sequence[Look], found: FolderSet, *, told: bool) -> list[Finding]:

@@ -149,7 +149,11 @@ def folder(
     asked = asked or Asked()
     listing = match(images, masks, mask_suffix=asked.mask_suffix)
     # Damage behind an image's head shows only when it is decoded: what is to be skipped must be found now.
-    looks = look_all(listing.pairs, decode=asked.no_leak or asked.skip, progress=progress)
+    decode = asked.no_leak or asked.skip
+    looks = look_all(listing.pairs, decode=decode, progress=progress)
+    if not decode and understood(listing, looks, asked)[1]:
+        # The folder is refused: then with all that is wrong, damaged images included.
+        looks = look_all(listing.pairs, decode=True, progress=progress)
     return assemble(Path(images), listing, looks, asked)
 
 

@@ -26,6 +26,24 @@ FOLDERS = {
 _BLOCKS = re.compile(r"blocks?:([1-9]\d{0,8})")
 _NUMBER = re.compile(r"\d+")
 
+_FEW = 10
+
+
+def few_to_validate(parts: Parts) -> str | None:
+    """What to say of a validation part of less than ten images; None of a larger one.
+
+    >>> few_to_validate(Parts((0, 1), (2,)))
+    'only 1 image to validate on: what is measured there is rough, and which epoch is best is left to chance'
+    """
+    count = len(parts.validation)
+    if count >= _FEW:
+        return None
+    images = "image" if count == 1 else "images"
+    return (
+        f"only {count} {images} to validate on: what is measured there is rough, and which epoch is best is left to "
+        "chance"
+    )
+
 
 @dataclass(frozen=True)
 class Split:

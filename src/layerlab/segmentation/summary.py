@@ -30,7 +30,7 @@ BY_CLASS = MEASURES[:6]
 Cells = Mapping[str, CellResult]
 
 
-def summarised(cells: Cells, classes: Sequence[str]) -> dict[str, Any]:
+def summarised(cells: Cells, classes: Sequence[str], raced: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The results of a race, as JSON.
 
     Args:
@@ -64,7 +64,7 @@ def summarised(cells: Cells, classes: Sequence[str]) -> dict[str, Any]:
                 for metric in metrics
             },
         }
-        for left, right, what in comparisons(names)
+        for left, right, what in comparisons(raced)
     ]
     return {
         "contestants": {name: _contestant(by_arm[name], seeds, metrics) for name in names},

@@ -25,7 +25,7 @@ from layerlab.lab.report.page import (
     Text,
 )
 from layerlab.lab.report.race import environment_section, interval, number
-from layerlab.segmentation.arms import DOCUMENT, label
+from layerlab.segmentation.arms import DOCUMENT, label, of_level
 from layerlab.segmentation.cases import RaceCase, read_cases
 from layerlab.segmentation.inspection import race_curves
 from layerlab.segmentation.inspection.sheet import Row, sheet
@@ -159,18 +159,13 @@ def differences(results: Results) -> list[Block]:
             "validation_boundary_iou",
         ):
             found = pair["metrics"][metric]
-            cells += [
-                number(found["mean"], 3, sign=True),
-                interval(found["low"], found["high"], 3, sign=True),
-            ]
+            cells.append(_difference(found))
         pooled = pair["metrics"]["validation_iou"]
         rows.append([*cells, Cell(f"{pooled['wins']} of {pooled['n']}", pooled["wins"])])
-    columns = [Column("Pair"), Column("what it says")]
-    for name in ("IoU, pooled", "IoU, per image", "Dice, pooled", "boundary IoU, pooled"):
-        columns += [Column(name, "right"), Column("95 % interval", "right")]
+    columns = ("IoU, pooled", "IoU, per image", "Dice, pooled", "boundary IoU, pooled", "wins")
     table = Table(
-        "Paired differences of means over classes: same seed, same data",
-        [*columns, Column("wins", "right")],
+        "Paired differences of means over classes, with 95 per cent intervals: same seed, same data",
+        [Column("Pair"), Column("what it says"), *(Column(name, "right") for name in columns)],
         rows,
         [
             "An interval holds for one difference at a time; of twenty, one may miss by chance. Wins: seeds in which "
@@ -197,30 +192,33 @@ def differences(results: Results) -> list[Block]:
     return [figure, table]
 
 
+def _difference(found: Mapping[str, Any]) -> Cell:
+    """Mean and interval in one cell, sorted by the mean."""
+    mean = number(found["mean"], 3, sign=True)
+    if found["low"] is None:
+        return mean
+    return Cell(f"{mean.text} ({interval(found['low'], found['high'], 3, sign=True).text})", found["mean"])
+
+
 def _levels(results: Results) -> list[Block]:
     """Which level matters: alone, and left out."""
     skips = len(next(iter(results["arms"].values())))
+    if skips < 2:
+        return []
     rows: list[list[str | Cell]] = []
     for level in range(skips):
         row: list[str | Cell] = [f"level {level}{', the finest' if level == 0 else ''}"]
-        for left, right in ((f"only-{level}", "zero"), ("on", f"without-{level}")):
+        for left, right in of_level(results["arms"], level):
             pair = next((p for p in results["differences"] if (p["left"], p["right"]) == (left, right)), None)
             found = None if pair is None else pair["metrics"]["validation_iou"]
-            row += (
-                [Cell("–"), Cell("–")]
-                if found is None
-                else [
-                    number(found["mean"], 3, sign=True),
-                    interval(found["low"], found["high"], 3, sign=True),
-                ]
-            )
+            row.append(Cell("–") if found is None else _difference(found))
         rows.append(row)
     if all(cell.text == "–" for row in rows for cell in row[1:] if isinstance(cell, Cell)):
         return []
-    columns = ("alone, over none", "95 % interval", "all, over all but this", "95 % interval")
+    columns = ("alone, over none", "all, over all but this")
     return [
         Table(
-            "What each level's skip brings: difference in mean validation IoU, pooled",
+            "What each level's skip brings: difference in mean validation IoU, pooled, with its 95 per cent interval",
             [Column("Skip"), *(Column(name, "right") for name in columns)],
             rows,
             [
