@@ -26,7 +26,7 @@ def test_the_example_finds_the_optimum_and_says_where_everything_is(cli: Cli, tm
         "1 (proved: nothing is left)" in done.out and "every sample that there is was evaluated" in done.out
     )
     page = (out / "report.html").read_text()
-    assert "best so far" in page and "Optimisation of parity.py:f" in page
+    assert "best so far" in page and "Optimisation of parity.py:f (run)" in page
     again = cli(*given)
     assert again.status == 2 and "--resume goes on with it" in again.err
     resumed = cli(*given, "--resume", "--json")

@@ -64,10 +64,10 @@ def name(entry: Record) -> str:
     """With what sets it apart.
 
     >>> name({"name": "evolution, ranks", "biased": True, "everywhere": False})
-    'evolution, ranks, BIASED, means only'
+    'evolution, ranks, BIASED, gradient of the means only'
     """
     found = f"{entry['name']}, BIASED" if entry["biased"] else str(entry["name"])
-    return found if entry["everywhere"] else f"{found}, means only"
+    return found if entry["everywhere"] else f"{found}, gradient of the means only"
 
 
 def how(entry: Record) -> str:

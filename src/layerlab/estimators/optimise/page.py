@@ -74,7 +74,7 @@ def optimum_page(run: RunFolder) -> Page:
         environment_section(run.meta),
     ]
     return Page(
-        f"Optimisation of {config['function']}",
+        f"Optimisation of {config['function']} ({run.path.name})",
         f"`{config['function']}` on {config['space']}.",
         [KeyFigures(figures)],
         sections,

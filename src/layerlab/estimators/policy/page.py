@@ -55,7 +55,7 @@ def _page(run: RunFolder, results: Mapping[str, Any], cells: Mapping[str, CellRe
     lead: list[Block] = [
         KeyFigures(
             [
-                KeyFigure(f"{entries[best]['mean']:.1f}", f"mean return with the baseline {best}"),
+                KeyFigure(f"{entries[best]['mean']:,.1f}", f"mean return with the baseline {best}"),
                 KeyFigure(*_solved(results)),
                 KeyFigure(f"{max(results['cell_seconds'].values()):.0f} s", "longest training of a seed"),
                 KeyFigure(f"{max(results['steps'].values()):,.0f}", "most environment steps of a seed"),
@@ -125,7 +125,9 @@ def _strip(results: Mapping[str, Any]) -> Figure:
     return figures.accuracy_strip(
         groups,
         xlabel="mean return in fresh episodes",
-        caption="A dot is one seed; below it the mean over seeds with its 95 per cent interval.",
+        caption="One seed: its mean return, without an interval."
+        if len(results["seeds"]) == 1
+        else "A dot is one seed; below it the mean over seeds with its 95 per cent interval.",
     )
 
 
@@ -144,7 +146,7 @@ def _standings(results: Mapping[str, Any]) -> Table:
                     "–" if results["target"] is None else f"{results['solved'][name]} of {entry['n']}",
                     results["solved"][name],
                 ),
-                number(float(np.mean([results["steps"][key] for key in keys])), 0),
+                _counted(float(np.mean([results["steps"][key] for key in keys]))),
                 number(float(np.mean([results["cell_seconds"][key] for key in keys])), 1),
                 number(1e3 * entry["step_seconds"], 1),
             ]
@@ -154,6 +156,10 @@ def _standings(results: Mapping[str, Any]) -> Table:
         [Column(name, "right" if position else "left") for position, name in enumerate(columns)],
         rows,
     )
+
+
+def _counted(value: float) -> Cell:
+    return Cell(f"{value:,.0f}", value)
 
 
 def _differences(results: Mapping[str, Any]) -> list[Block]:
@@ -207,8 +213,14 @@ def _curve(
                 "label": contestant,
                 "x": grid.tolist(),
                 "mean": [back(point.mean) for point in points],
-                "low": [back(point.mean if point.n == 1 else point.low) for point in points],
-                "high": [back(point.mean if point.n == 1 else point.high) for point in points],
+                **(
+                    {
+                        "low": [back(point.mean if point.n == 1 else point.low) for point in points],
+                        "high": [back(point.mean if point.n == 1 else point.high) for point in points],
+                    }
+                    if len(curves) > 1
+                    else {}
+                ),
             }
         )
     return charts.line_chart(
@@ -216,7 +228,9 @@ def _curve(
         label,
         xlabel="environment steps",
         title=title,
-        caption="Mean over seeds with its 95 per cent interval; a curve ends where half of its seeds have ended."
+        caption="One seed a curve."
+        if max(map(len, runs.values()), default=1) == 1
+        else "Mean over seeds with its 95 per cent interval; a curve ends where half of its seeds have ended."
         + (" The mean is geometric." if log else ""),
         scale="log" if log else "linear",
     )
@@ -244,6 +258,6 @@ def _settings(run: RunFolder) -> Section:
     table = Table(
         "Settings",
         [Column("setting"), Column("value", "right")],
-        [[str(name), str(value)] for name, value in items.items()],
+        [[str(name), f"{value:,}" if type(value) is int else str(value)] for name, value in items.items()],
     )
     return Section("Settings", "settings", [table])
