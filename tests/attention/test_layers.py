@@ -1,15 +1,15 @@
-"""The layer beside torch's: the same numbers, gradients and parameters; other mechanisms by their definition."""
+"""The layer: other mechanisms by their definition, decoding, and what is refused."""
 
 from __future__ import annotations
 
 import copy
 import math
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from layer_pairs import BATCH, EMBED, HEADS, M, N, close, inputs, ours, random
 from torch import Tensor, nn
 
 from layerlab.attention import reference
@@ -18,158 +18,6 @@ from layerlab.attention.heads import attend, merge_heads, split_heads
 from layerlab.attention.layers import MultiheadAttention
 from layerlab.attention.mechanisms import Linear, Linformer, Softmax
 from layerlab.errors import UserError
-from layerlab.lab.weights import load_weights, write_tensors
-
-EMBED, HEADS, BATCH, N, M = 12, 3, 2, 5, 7
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def torchs(seed: int = 0, **options: Any) -> nn.MultiheadAttention:
-    torch.manual_seed(seed)
-    module = nn.MultiheadAttention(EMBED, HEADS, dtype=torch.float64, **{"batch_first": True, **options})
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * random(*parameter.shape, seed=1))
-    return module
-
-
-def ours(mechanism: str = "softmax", **options: Any) -> MultiheadAttention:
-    torch.manual_seed(0)
-    return MultiheadAttention(EMBED, HEADS, mechanism, dtype=torch.float64, **options)
-
-
-def inputs(batch_first: bool = True, kdim: int = EMBED, vdim: int = EMBED) -> list[Tensor]:
-    given = [random(BATCH, N, EMBED), random(BATCH, M, kdim, seed=1), random(BATCH, M, vdim, seed=2)]
-    return [x if batch_first else x.transpose(0, 1).contiguous() for x in given]
-
-
-def masks_of(kind: str) -> dict[str, Tensor]:
-    """Masks of torch's kind that hide no key from everybody."""
-    generator = torch.Generator().manual_seed(3)
-    padding = torch.zeros(BATCH, M, dtype=torch.bool)
-    padding[0, 5:] = True
-    pairs = torch.rand(N, M, generator=generator) > 0.7
-    pairs[:, 0] = False
-    each = torch.rand(BATCH * HEADS, N, M, generator=generator) > 0.7
-    each[..., 0] = False
-
-    def added(hidden: Tensor) -> Tensor:
-        noise = torch.rand(hidden.shape, generator=generator, dtype=torch.float64)
-        return noise.masked_fill(hidden, -math.inf)
-
-    return {
-        "none": {},
-        "padding": {"key_padding_mask": padding},
-        "float padding": {"key_padding_mask": added(padding)},
-        "pairs": {"attn_mask": pairs},
-        "each": {"attn_mask": each},
-        "both": {"key_padding_mask": padding, "attn_mask": pairs},
-        "both float": {"key_padding_mask": added(padding), "attn_mask": added(each)},
-    }[kind]
-
-
-def close(left: Tensor, right: Tensor, tolerance: float = 1e-12) -> bool:
-    return left.shape == right.shape and bool((left - right).abs().max() < tolerance)
-
-
-SHAPES: list[dict[str, Any]] = [
-    {},
-    {"batch_first": False},
-    {"bias": False},
-    {"kdim": 5, "vdim": 6},
-    {"add_bias_kv": True},
-    {"add_zero_attn": True, "batch_first": False},
-    {"add_bias_kv": True, "add_zero_attn": True, "kdim": 4},
-]
-
-
-@pytest.mark.parametrize("options", SHAPES, ids=str)
-def test_parameters_start_as_torchs_do(options: dict[str, Any]) -> None:
-    torch.manual_seed(7)
-    expected = nn.MultiheadAttention(EMBED, HEADS, **options).state_dict()
-    torch.manual_seed(7)
-    found = MultiheadAttention(EMBED, HEADS, **options).state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize("kind", ["none", "padding", "float padding", "pairs", "each", "both", "both float"])
-@pytest.mark.parametrize("options", SHAPES, ids=str)
-def test_softmax_equals_torch(options: dict[str, Any], kind: str) -> None:
-    theirs = torchs(**options)
-    layer = MultiheadAttention.from_torch(theirs)
-    sizes = {name: size for name, size in options.items() if name in ("batch_first", "kdim", "vdim")}
-    for need_weights, average in ((False, True), (True, True), (True, False)):
-        results = []
-        for module in (theirs, layer):
-            given = [x.requires_grad_() for x in inputs(**sizes)]
-            module.zero_grad()
-            out, weights = module(
-                *given, need_weights=need_weights, average_attn_weights=average, **masks_of(kind)
-            )
-            total = (out * random(*out.shape, seed=9)).sum()
-            if weights is not None:
-                total = total + (weights * random(*weights.shape, seed=8)).sum()
-            total.backward()
-            grads = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-            results.append((out, weights, [x.grad for x in given], grads))
-        (out, weights, wrt, grads), (out2, weights2, wrt2, grads2) = results
-        assert close(out2, out)
-        assert (weights is None) == (weights2 is None) == (not need_weights)
-        assert weights is None or close(weights2, weights)
-        assert all(close(left, right) for left, right in zip(wrt2, wrt, strict=True))
-        assert grads2.keys() == grads.keys()
-        assert all(close(grads2[name], grads[name], 1e-11) for name in grads)
-
-
-@pytest.mark.parametrize(("training", "need_weights"), list(product([True, False], repeat=2)))
-def test_self_attention_equals_torch_causal_and_not(training: bool, need_weights: bool) -> None:
-    theirs = torchs(bias=True).train(training)
-    layer = MultiheadAttention.from_torch(theirs)
-    assert layer.training is training
-    x = random(BATCH, N, EMBED)
-    hidden = ~torch.ones(N, N).tril().bool()
-    for mask, causal in ((None, False), (hidden, False), (hidden, True)):
-        with torch.no_grad():
-            out, weights = theirs(x, x, x, need_weights=need_weights, attn_mask=mask, is_causal=causal)
-            out2, weights2 = layer(x, x, x, need_weights=need_weights, attn_mask=mask, is_causal=causal)
-        assert close(out2, out)
-        assert weights2 is None if weights is None else close(weights2, weights)
-    assert torch.equal(layer(x, x, x, is_causal=True)[0], layer(x, x, x, attn_mask=hidden, is_causal=True)[0])
-
-
-@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
-def test_a_mask_that_is_said_to_be_causal_is_not_read(mechanism: str) -> None:
-    layer, x = ours(mechanism), random(BATCH, N, EMBED)
-    expected = layer(x, x, x, is_causal=True)[0]
-    assert torch.equal(layer(x, x, x, attn_mask=random(N, N), is_causal=True)[0], expected)
-
-
-def test_the_default_of_need_weights_is_torchs_with_softmax_and_off_without() -> None:
-    x = random(BATCH, N, EMBED)
-    assert ours()(x, x, x)[1] is not None
-    assert ours("linear")(x, x, x)[1] is None
-    weights = ours("linear")(x, x, x, need_weights=True, average_attn_weights=False)[1]
-    assert weights.shape == (BATCH, HEADS, N, N)
-    assert close(weights.sum(-1), torch.ones(BATCH, HEADS, N, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
-def test_without_a_batch(mechanism: str) -> None:
-    layer = ours(mechanism, batch_first=False)
-    query, key, value = (x[:, 0] for x in inputs(batch_first=False))
-    padding = masks_of("padding")["key_padding_mask"]
-    out, weights = layer(query, key, value, key_padding_mask=padding[0], need_weights=True)
-    whole, whole_weights = layer(
-        query[:, None], key[:, None], value[:, None], key_padding_mask=padding[:1], need_weights=True
-    )
-    assert torch.equal(out, whole[:, 0])
-    assert torch.equal(weights, whole_weights[0])
-    assert out.shape == (N, EMBED)
-    assert weights.shape == (N, M)
 
 
 def by_definition(layer: MultiheadAttention, x: Tensor, causal: bool, mask: Tensor | None = None) -> Tensor:
@@ -361,63 +209,6 @@ def test_what_cannot_be_decoded_is_said() -> None:
         ours("linear", add_zero_attn=True).decode(x)
     with pytest.raises(UserError, match="expected 3 dimensions to decode"):
         ours("linear").decode(x[0])
-
-
-@pytest.mark.parametrize("mechanism", ["softmax", "linear-random", "hedgehog", "linformer"])
-def test_weights_go_to_a_file_and_back(mechanism: str, tmp_path: Path) -> None:
-    def model(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            MultiheadAttention(8, 2, mechanism, length=N, seed=seed, kdim=8 if seed else None)
-        )
-
-    there, back = model(0), model(1)
-    with torch.no_grad():
-        for parameter in there.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    write_tensors(tmp_path / "w", there.state_dict())
-    load_weights(back, tmp_path / "w")
-    x = torch.randn(2, N, 8)
-    # Random features carry a constant that cancels, but not its rounding.
-    assert close(there[0](x, x, x)[0], back[0](x, x, x)[0], 1e-5 if mechanism == "linear-random" else 1e-12)
-
-
-@pytest.mark.parametrize("mechanism", ["softmax", "hedgehog", "linformer"])
-def test_a_state_dict_of_torchs_layer_goes_in_whole_and_strictly(mechanism: str) -> None:
-    theirs = nn.Sequential(nn.Linear(2, 2), torchs())
-    model = nn.Sequential(nn.Linear(2, 2), ours(mechanism, length=M))
-    before = {name: tensor.clone() for name, tensor in model[1].mechanism.state_dict().items()}
-    model.double().load_state_dict(theirs.double().state_dict())
-    for name, tensor in theirs.state_dict().items():
-        assert torch.equal(model.state_dict()[name], tensor)
-    after = model[1].mechanism.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    wrong = {name: tensor for name, tensor in theirs.state_dict().items() if name != "1.out_proj.bias"}
-    with pytest.raises(RuntimeError, match=r"out_proj\.bias"):
-        model.load_state_dict(wrong)
-
-
-def test_half_of_a_mechanism_is_not_taken_for_none() -> None:
-    layer = ours("linformer", length=M)
-    state = {name: t for name, t in layer.state_dict().items() if name != "mechanism.key_projection"}
-    with pytest.raises(RuntimeError, match=r"mechanism\.key_projection"):
-        layer.load_state_dict(state)
-
-
-def test_from_torch_keeps_what_is_frozen_and_shares_nothing() -> None:
-    theirs = torchs().eval()
-    theirs.in_proj_weight.requires_grad_(False)
-    layer = MultiheadAttention.from_torch(theirs, "hedgehog")
-    assert not layer.training
-    assert not layer.in_proj_weight.requires_grad
-    assert layer.out_proj.weight.requires_grad
-    assert layer.mechanism.feature_map.query_weight.requires_grad
-    assert layer.mechanism.feature_map.query_weight.dtype is torch.float64
-    with torch.no_grad():
-        layer.out_proj.weight.zero_()
-    assert theirs.out_proj.weight.abs().max() > 0
-    with pytest.raises(UserError, match=r"expected a torch\.nn\.MultiheadAttention, got Linear"):
-        MultiheadAttention.from_torch(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
