@@ -15,7 +15,7 @@ import layerlab
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "layerlab"
 LAZY = sorted(
-    path for path in PACKAGE.glob("*/**/__init__.py") if "def __getattr__" in path.read_text(encoding="utf-8")
+    path for path in PACKAGE.glob("*/**/__init__.py") if "on_first_use(" in path.read_text(encoding="utf-8")
 )
 
 
@@ -64,6 +64,10 @@ def test_every_room_is_an_attribute_of_the_package() -> None:
     assert rooms <= set(dir(layerlab))
     for room in rooms:
         assert getattr(layerlab, room).__name__ == f"layerlab.{room}"
+
+
+def test_the_rooms_import_on_first_use() -> None:
+    assert len(LAZY) == 8
 
 
 @pytest.mark.parametrize("path", LAZY, ids=lambda path: path.parent.relative_to(PACKAGE).as_posix())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 import pytest
 
-import layerlab
 from layerlab.lab.lazy import on_first_use
 
 LAZY = (
@@ -39,13 +37,3 @@ def test_names_come_from_their_homes() -> None:
     assert {"WEIGHTS", "files"} <= set(names())
     with pytest.raises(AttributeError, match=r"module 'layerlab.lab' has no attribute 'trained'"):
         find("trained")
-
-
-def test_every_room_is_a_name_of_layerlab() -> None:
-    source = Path(layerlab.__file__).parent
-    rooms = {path.parent.name for path in source.glob("*/__init__.py")} - {"cli"}
-    assert len(rooms) == 9
-    assert rooms <= set(dir(layerlab))
-    for room in rooms:
-        assert getattr(layerlab, room).__name__ == f"layerlab.{room}"
-    assert not hasattr(layerlab, "nothing")
