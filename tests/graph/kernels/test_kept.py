@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[3] / "src" / "layerlab"
 FILES = (
     "errors.py",
     "lab/random.py",
-    *(f"lab/kernels/{file}.py" for file in ("jit", "kept", "vector")),
+    *(f"lab/kernels/{file}.py" for file in ("dealing", "jit", "kept", "vector")),
     "graph/kernels/products_cpu.py",
 )
 # The sums of columns, and how often numba found compiled code.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from layerlab.graph import ops
 from layerlab.graph.sparse import SparseMatrix
-from layerlab.lab.kernels import threads
+from layerlab.lab.kernels import openmp, threads
+from layerlab.lab.kernels.jit import kernel
 
+needs_openmp = pytest.mark.skipif(not openmp.parallel(), reason="this torch has no GOMP_parallel")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 # Later Pythons warn of what is tested here.
 fork_warns = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -34,6 +37,11 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openmp, "_forked", True)
 
 
 def numbers() -> tuple[SparseMatrix, Tensor]:
@@ -57,12 +65,68 @@ def _compute(answer: Connection) -> None:
     answer.send((ops.spmm(matrix, x).numpy(), [worker.is_alive() for worker in threads._workers]))
 
 
+@kernel
+def _where(out: Any, first: int, last: int) -> None:
+    for i in range(first, last):
+        out[i] = 100 * first + i
+
+
+@kernel
+def _failing(at: int, first: int, last: int) -> None:
+    if first == at:
+        raise ValueError("not told")
+
+
+@needs_openmp
+def test_parts_of_a_compiled_kernel_run_on_the_threads_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_need", lambda count: pytest.fail("ordinary threads were asked"))
+    out = np.zeros(10, np.int64)
+    for cuts in ([0, 10], [0, 4, 10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [0, 4, 4, 10]):
+        out[:] = -1
+        threads.run(_where, (out,), cuts)
+        assert out.tolist() == [100 * max(cut for cut in cuts[:-1] if cut <= i) + i for i in range(10)]
+    before = out.copy()
+    threads.run(_where, (out,), [3, 3])
+    assert np.array_equal(before, out)
+
+
+@kernel
+def _meeting(begun: Any, seen: Any, first: int, last: int) -> None:
+    begun[first] = 1
+    # Two seconds or so. The store keeps the other's entry from being read once only.
+    while begun[1 - first] == 0 and seen[first] < 1 << 31:
+        seen[first] += 1
+    seen[first] = begun[1 - first]
+
+
+@needs_openmp
+def test_both_threads_work_at_once() -> None:
+    begun, seen = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    threads.run(_meeting, (begun, seen), [0, 1, 2])
+    assert seen.tolist() == [1, 1]
+
+
+@needs_openmp
+def test_a_kernel_that_fails_in_any_part_is_told() -> None:
+    for broken in (0, 1, 2):
+        with pytest.raises(RuntimeError, match="a kernel failed"):
+            threads.run(_failing, (broken,), [0, 1, 2, 3])
+    threads.run(_failing, (9,), [0, 1, 2, 3])
+
+
+def test_ordinary_threads_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix, x = numbers()
+    expected = ops.spmm(matrix, x)
+    monkeypatch.setattr(openmp, "_forked", True)
+    assert torch.equal(ops.spmm(matrix, x), expected)
+    assert threads._workers
+
+
 @needs_fork
 @fork_warns
 def test_a_forked_child_computes_with_threads_of_its_own() -> None:
     matrix, x = numbers()
     expected = ops.spmm(matrix, x)
-    assert threads._workers
     for _ in range(3):
         here, there = multiprocessing.Pipe()
         child = multiprocessing.get_context("fork").Process(target=_compute, args=(there,), daemon=True)
@@ -199,8 +263,9 @@ atexit.register(lambda: print(sorted(t.name for t in threading.enumerate())))
 import torch
 from layerlab.graph import ops
 from layerlab.graph.sparse import SparseMatrix
-from layerlab.lab.kernels import threads
+from layerlab.lab.kernels import openmp, threads
 threads.SMALL = 0
+openmp._forked = True
 torch.set_num_threads(2)
 ops.spmm(SparseMatrix.from_dense(torch.ones(200, 9)), torch.ones(9, 3))
 print(len(threads._workers))

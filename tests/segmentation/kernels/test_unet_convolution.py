@@ -11,7 +11,7 @@ from layerlab.lab import kernels
 from layerlab.lab.kernels import threads
 from layerlab.segmentation import UNet
 from layerlab.segmentation.kernels import convolution
-from layerlab.segmentation.kernels.convolution import convolve, served, weight_gradient
+from layerlab.segmentation.kernels.convolution import CHUNKS, convolve, served, weight_gradient
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -114,9 +114,10 @@ def test_gradients_of_gradients_are_torchs() -> None:
 
 
 def test_bits_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, g = drawn(2, 16, 20, 21), drawn(2, 32, 20, 21, seed=1)
+    # Enough pixels for all chunks.
+    x, g = drawn(2, 16, 64, 65), drawn(2, 32, 64, 65, seed=1)
     one = weight_gradient(x, g)
-    monkeypatch.setattr(threads, "even_parts", lambda count, work, multiple=1: [0, 3, 7, count])
+    monkeypatch.setattr(threads, "even_parts", lambda count, work, multiple=1: [0, 3, 7, CHUNKS])
     assert torch.equal(weight_gradient(x, g), one)
 
 

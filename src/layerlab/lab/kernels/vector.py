@@ -17,6 +17,7 @@ from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
+from layerlab.lab.kernels.dealing import emitted
 from layerlab.lab.kernels.jit import CHECKED
 
 _LANE = ir.IntType(32)
@@ -35,11 +36,6 @@ class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         lane = ir.FloatType() if kind.dtype.bitwidth == 32 else ir.DoubleType()
         super().__init__(manager, kind, ir.VectorType(lane, kind.width))
-
-
-def _intrinsic(define: Any) -> Any:
-    """numba's `intrinsic`, for a type checker that cannot know that numba supplies the first argument."""
-    return intrinsic(define)
 
 
 def _literal_intrinsic(define: Any) -> Any:
@@ -84,7 +80,7 @@ def zeros(typing: Any, array: Any, width: Any) -> Any:
     return vector(array, width), generate
 
 
-@_intrinsic
+@emitted
 def load(typing: Any, like: Any, array: Any, offset: Any) -> Any:
     """``array.flat[offset : offset + W]``, W being the width of ``like``."""
 
@@ -96,7 +92,7 @@ def load(typing: Any, like: Any, array: Any, offset: Any) -> Any:
     return like(like, array, types.uint64), generate
 
 
-@_intrinsic
+@emitted
 def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
     """``array.flat[offset : offset + W] = vector``."""
 
@@ -109,7 +105,7 @@ def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
     return types.none(array, types.uint64, vector), generate
 
 
-@_intrinsic
+@emitted
 def splat(typing: Any, like: Any, number: Any) -> Any:
     """The number in every lane."""
 
@@ -127,13 +123,13 @@ def _binary(operation: str) -> Any:
         return left(left, left), generate
 
     define.__name__ = operation
-    return _intrinsic(define)
+    return emitted(define)
 
 
 add, subtract, multiply, divide = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
 
 
-@_intrinsic
+@emitted
 def larger(typing: Any, left: Any, right: Any) -> Any:
     """The larger number of each lane; a NaN on the left stays."""
 
@@ -143,7 +139,7 @@ def larger(typing: Any, left: Any, right: Any) -> Any:
     return left(left, left), generate
 
 
-@_intrinsic
+@emitted
 def where_positive(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
     """``yes`` in the lanes where ``condition`` is above 0 (or NaN, so that NaN goes on), else ``no``."""
 
@@ -154,7 +150,7 @@ def where_positive(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
     return yes(condition, yes, yes), generate
 
 
-@_intrinsic
+@emitted
 def kept(typing: Any, like: Any, words: Any, offset: Any, threshold: Any, scale: Any) -> Any:
     """``scale`` where the unsigned 32-bit random word is at least ``threshold``, else 0."""
 
@@ -170,7 +166,7 @@ def kept(typing: Any, like: Any, words: Any, offset: Any, threshold: Any, scale:
     return like(like, words, types.uint64, types.uint32, like.dtype), generate
 
 
-@_intrinsic
+@emitted
 def total(typing: Any, vector: Any) -> Any:
     """The sum over the lanes, added pairwise."""
 
@@ -248,7 +244,7 @@ def _lane_by_lane(context: Any, builder: Any, vector: Any, x: Any, minus_one: bo
     return out
 
 
-@_intrinsic
+@emitted
 def exponential(typing: Any, vector: Any) -> Any:
     """``exp(x)`` for x <= 88.3; float32 to 2 units in the last place, with 0 below -87.3."""
 
@@ -265,7 +261,7 @@ def exponential(typing: Any, vector: Any) -> Any:
     return vector(vector), generate
 
 
-@_intrinsic
+@emitted
 def exponential_minus_one(typing: Any, vector: Any) -> Any:
     """``exp(x) - 1`` for x <= 0, precise where x is small; what x > 0 gives is finite and meaningless."""
 
@@ -282,7 +278,7 @@ def exponential_minus_one(typing: Any, vector: Any) -> Any:
     return vector(vector), generate
 
 
-@_intrinsic
+@emitted
 def load_first(typing: Any, like: Any, array: Any, offset: Any, count: Any) -> Any:
     """As `load`, but of the first ``count`` lanes only, with 0 in the others; nothing behind them is touched."""
 
@@ -300,7 +296,7 @@ def load_first(typing: Any, like: Any, array: Any, offset: Any, count: Any) -> A
     return like(like, array, types.uint64, types.uint64), generate
 
 
-@_intrinsic
+@emitted
 def store_first(typing: Any, array: Any, offset: Any, vector: Any, count: Any) -> Any:
     """As `store`, but of the first ``count`` lanes only."""
 
@@ -334,7 +330,7 @@ def _first(builder: Any, count: Any, width: int) -> Any:
     return builder.icmp_unsigned("<", ir.Constant(integers, list(range(width))), number)
 
 
-@_intrinsic
+@emitted
 def totals(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
     """The sums over the lanes of eight vectors of 8, side by side, in 21 operations instead of 8 times 6."""
 
@@ -359,7 +355,7 @@ def totals(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, 
     return a(a, a, a, a, a, a, a, a), generate
 
 
-@_intrinsic
+@emitted
 def kept_bits(typing: Any, like: Any, words: Any, offset: Any, threshold: Any) -> Any:
     """One bit a lane (8 at most): whether the lane's random word is at least ``threshold``."""
 
@@ -373,7 +369,7 @@ def kept_bits(typing: Any, like: Any, words: Any, offset: Any, threshold: Any) -
     return types.uint64(like, words, types.uint64, types.uint32), generate
 
 
-@_intrinsic
+@emitted
 def where_bits(typing: Any, vector: Any, bits: Any) -> Any:
     """The lanes whose bit is set, 0 in the others."""
 
@@ -386,7 +382,7 @@ def where_bits(typing: Any, vector: Any, bits: Any) -> Any:
     return vector(vector, types.uint64), generate
 
 
-@_intrinsic
+@emitted
 def prefetch(typing: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line of ``array.flat[offset]``; nothing happens where that is outside."""
 
@@ -409,7 +405,7 @@ _EXCHANGES = (
 )
 
 
-@_intrinsic
+@emitted
 def transpose_block(
     typing: Any, like: Any, x: Any, start: Any, stride: Any, out: Any, begin: Any, step: Any
 ) -> Any:

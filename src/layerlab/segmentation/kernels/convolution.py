@@ -90,8 +90,8 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """
     n, ci, height, width = x.shape
     co = gradient.shape[1]
-    # A sum of 16 chunks costs as much as the chunks where there are few pixels: 64 pixels each, at least.
-    chunks = max(1, min(CHUNKS, n * height * width // 64))
+    # A sum of 16 chunks costs as much as the chunks where there are few pixels: 512 pixels each, at least.
+    chunks = max(1, min(CHUNKS, n * height * width // 512))
     rows = [t.permute(0, 2, 3, 1).contiguous().view(n * height, -1).numpy() for t in (x, gradient)]
     padded, out = torch.zeros(chunks, (width + 2) * ci), torch.zeros(chunks, 9 * ci * co)
     arguments = (*rows, height, width, padded.numpy(), out.numpy())
