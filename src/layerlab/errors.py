@@ -7,22 +7,29 @@ status 2; a library user catches it as a `ValueError`.
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
-_LONGEST = 900
+# Ten problems of a folder, each with a long path, come to some thousands of characters.
+_LONGEST = 6000
 
 
 def printable(text: str) -> str:
     r"""The text with what a terminal would obey, or not show, written out: control characters, lone surrogates.
 
-    >>> print(printable("\x1b[31mred\x00 é"))
-    \x1b[31mred\x00 é
+    Spaces of any width stay.
+
+    >>> print(printable("\x1b[31mred\x00 é 1\u00a0%"))
+    \x1b[31mred\x00 é 1 %
     """
     if text.isprintable():
         return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    return "".join(map(_written, text))
+
+
+def _written(letter: str) -> str:
+    shown = letter.isprintable() or unicodedata.category(letter) == "Zs"
+    return letter if shown else letter.encode("unicode_escape").decode()
 
 
 def _shortened(text: str) -> str:

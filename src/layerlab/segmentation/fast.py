@@ -30,7 +30,6 @@ class Prepared(nn.Module):
             if isinstance(module, Block):
                 module.norm_0 = _folded(module.conv_0, module.norm_0)
                 module.norm_1 = _folded(module.conv_1, module.norm_1)
-                module.act.inplace = True
                 module.drop = nn.Identity()
             elif isinstance(module, Decoder) and module.skip == "zero":
                 first = module.block.conv_0
@@ -57,7 +56,7 @@ def prepared(model: UNet) -> Prepared:
     r"""A copy of a U-Net for prediction: the same function as ``model.eval()``, up to rounding, in less time.
 
     A trained batch norm is part of the convolution before it, ``W' = s W`` and ``b' = s (b - mean) + shift`` with
-    ``s = scale / sqrt(variance + eps)``; activations overwrite their input; the dead weights of ``zero`` skips are left
+    ``s = scale / sqrt(variance + eps)``; the dead weights of ``zero`` skips are left
     out; nothing is recorded for a gradient.
 
     Args:

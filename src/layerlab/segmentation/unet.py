@@ -174,7 +174,8 @@ class Block(nn.Module):
         self.norm_0 = _norm(norm, width)
         self.conv_1 = Convolution(width, width, bias=bias)
         self.norm_1 = _norm(norm, width)
-        self.act = nn.LeakyReLU(slope) if slope else nn.ReLU()
+        # In place: a norm's derivative needs its input, and a convolution's, too.
+        self.act = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
         self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

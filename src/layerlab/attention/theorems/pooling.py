@@ -226,7 +226,7 @@ MAX_POOL_SHARP = _max_pool(
     "max-pool-sharp",
     "The sharp bound of max pooling by attention is W(2k / e) / c, and it is reached",
     "Solutions, question 1.4.2, corrected and made sharp",
-    "W(2 k / e), W Lambert's,",
+    "W(2 k / e) (Lambert's W)",
     sharp_bound,
     Falsifier(
         "the bound of one sample fewer", lambda: _sharpest(1, 4.0), replaces={"bound": _one_sample_fewer}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from inspect import signature
 from types import FunctionType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core.options import DefaultOptions
+from numpy.typing import NDArray
 
 from layerlab.lab.kernels.dealing import deal
 from layerlab.lab.kernels.kept import stamp
@@ -70,12 +71,18 @@ class Kernel:
 
     def deal(self, arguments: Sequence[Any], cuts: Sequence[int], parallel: int) -> None:
         """``function(*arguments, first, last)`` for all neighbours in ``cuts``; ``parallel`` as in `dealing.deal`."""
-        self._dealt(np.array(cuts, np.int64), parallel, *arguments)
+        self._dealt(_array(tuple(cuts)), parallel, *arguments)
 
     @property
     def stats(self) -> Any:
         """Where compiled code is kept, and how often it was found; as numba has it."""
         return self._dealt.stats
+
+
+@lru_cache(maxsize=1024)
+def _array(cuts: tuple[int, ...]) -> NDArray[np.int64]:
+    # A training deals the same few over and over, and making an array takes as long as a small kernel's call.
+    return np.array(cuts, np.int64)
 
 
 def kernel(function: Callable[..., None]) -> Any:
