@@ -97,6 +97,18 @@ def test_every_seed_mean_and_reference_is_drawn_with_its_value() -> None:
     assert "paper: 83.0" in drawings()[0].alt
 
 
+def test_one_seed_is_a_mean_without_an_interval() -> None:
+    one = {"label": "SGC", "values": [80.0], "mean": 80.0, "low": None, "high": None}
+    figure = figures.accuracy_strip([GROUPS[0], one])
+    tips = [element.text or "" for element in ET.fromstring(figure.svg).iter(f"{SVG}title")]
+    assert tips.count("SGC: mean 80.0, no interval") == 1
+    assert "SGC: mean 80.0, no interval, one value." in figure.alt
+    assert sum(tip.startswith("GCN: mean") for tip in tips) == 2
+    assert "[80.0" not in figure.svg and "mean and 95% interval" in figure.svg
+    # A key to what is not drawn would mislead.
+    assert "95% interval" not in figures.accuracy_strip([one]).svg
+
+
 def test_equal_values_do_not_hide_each_other() -> None:
     places = figures._swarm([1.0] * 4 + [2.0], 0.1)
     assert len(set(places)) == 5

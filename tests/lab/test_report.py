@@ -18,6 +18,7 @@ from sample_figures import CURVES, HOSTILE, PAIRS, YLABEL, strip
 
 from layerlab.errors import UserError
 from layerlab.lab.report import charts, figures
+from layerlab.lab.report.markdown import markdown
 from layerlab.lab.report.page import (
     VERDICTS,
     Callout,
@@ -165,6 +166,15 @@ def test_nothing_hostile_gets_in() -> None:
     assert not [name for _, attributes in reader.elements for name in attributes if name.startswith("on")]
     assert reader.text.count("<script>alert(1)</script>") > 10
     assert "{{ 7*7 }}" in text
+
+
+def test_no_text_holds_what_a_terminal_obeys_or_an_eye_misses() -> None:
+    page = sample_page("a\x1b[31m\u202e\u200b\x85b")
+    for document in (render(page), markdown(page)):
+        assert not {"\x1b", "\u202e", "\u200b", "\x85"} & set(document)
+        assert document.count(r"\x1b[31m\u202e\u200b\x85b") > 10
+    figure = figures.paired_differences([{**PAIRS[0], "label": "a\u202e"}])
+    assert "\u202e" not in render(Page("a", "", [figure], []))
 
 
 def test_marks_are_few_and_escaped() -> None:

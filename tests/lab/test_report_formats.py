@@ -104,6 +104,20 @@ def test_a_browser_that_does_not_print_leaves_nothing(
     assert not (tmp_path / "a.pdf").exists()
 
 
+@pytest.mark.parametrize("user", [0, 1000])
+def test_only_root_prints_without_the_browsers_sandbox(
+    user: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    script = f"#!/bin/sh\necho $@ > {told}\nfor a; do case $a in --print-to-pdf=*) echo %PDF > ${{a#*=}};; esac; done\n"
+    (tmp_path / "chromium").write_text(script, encoding="utf-8")
+    (tmp_path / "chromium").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    pdf.print_pdf(tmp_path / "a.html", tmp_path / "a.pdf")
+    assert ("--no-sandbox" in told.read_text(encoding="utf-8")) == (user == 0)
+
+
 @pytest.mark.skipif(not any(map(shutil.which, pdf.BROWSERS)), reason="no browser on the PATH that prints")
 def test_a_browser_prints(tmp_path: Path) -> None:
     page = write(Page("Title", "", [Text("Words.")], []), tmp_path / "a b.html")

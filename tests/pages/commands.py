@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import pytest
+
+from layerlab.graph import experiments, runs
+
+from ..squares import written
 
 ROOT = Path(__file__).parents[2]
 CLUB = ROOT / "examples" / "graph_folder"
@@ -84,17 +89,17 @@ def codebook_project(run: Run, folder: Path) -> Path:
 
 
 def segment_check(run: Run, folder: Path) -> Path:
-    run("segment", "check", *_images(folder), "--report", "--out", folder / "page")
+    run("segment", "check", *written(folder), "--report", "--out", folder / "page")
     return folder / "page"
 
 
 def segment_train(run: Run, folder: Path) -> Path:
-    run("segment", "train", *_images(folder), *SEGMENT, "--out", folder / "page")
+    run("segment", "train", *written(folder), *SEGMENT, "--out", folder / "page")
     return folder / "page"
 
 
 def segment_predict(run: Run, folder: Path) -> Path:
-    images, masks = _images(folder)
+    images, masks = written(folder)
     run("segment", "train", images, masks, *SEGMENT, "--out", folder / "net")
     run("segment", "predict", folder / "net", images, "--out", folder / "page")
     return folder / "page"
@@ -102,12 +107,18 @@ def segment_predict(run: Run, folder: Path) -> Path:
 
 def segment_race(run: Run, folder: Path) -> Path:
     asked = (*SEGMENT, "--augment", "none", "--jobs", 1, "--arms", "on,off,zero", "--seeds", 2)
-    run("segment", "race", *_images(folder), *asked, "--out", folder / "page")
+    run("segment", "race", *written(folder), *asked, "--out", folder / "page")
     return folder / "page"
 
 
 def reproduce(run: Run, folder: Path) -> Path:
-    run("reproduce", "--only", "gradflow", "--quick", "--jobs", 1, "--out", folder / "page")
+    """Of one part with theorems alone and of one with experiments, whose models are trained for two epochs."""
+    original = experiments.settings_for
+    parts = ("--only", "gradflow", "--only", "graph")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (experiments, runs):
+            patch.setattr(module, "settings_for", lambda *given: replace(original(*given), epochs=2))
+        run("reproduce", *parts, "--quick", "--jobs", 1, "--out", folder / "page")
     return folder / "page"
 
 
@@ -133,18 +144,3 @@ PAGES: dict[str, Callable[[Run, Path], Path]] = {
     )
 }
 """Command -> makes its page: given what runs a command line and an empty folder, the folder of ``report.html``."""
-
-
-def _images(folder: Path) -> tuple[Path, Path]:
-    """Eight images of 16 x 16 pixels, each with a bright square, which is the mask."""
-    generator = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (folder / part).mkdir()
-    for index in range(8):
-        mask = np.zeros((16, 16), np.uint8)
-        row, column = generator.integers(0, 8, 2)
-        mask[row : row + 8, column : column + 8] = 255
-        pixels = np.clip(mask * 0.6 + generator.integers(0, 60, (16, 16)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
-    return folder / "images", folder / "masks"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from commands import PAGES
 from typer.main import get_command
 
 from layerlab.cli import app
+
+from .commands import PAGES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

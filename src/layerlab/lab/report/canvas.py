@@ -212,7 +212,7 @@ class Rows:
         draw_key(self.drawing, keys)
         for position, (label, (value, span)) in enumerate(zip(labels, numbers, strict=True)):
             if narrow:
-                self._write_above(position, label, f"{value} {span}")
+                self._write_above(position, label, f"{value} {span}".strip())
             else:
                 self._write_beside(position, label, value, span, left)
 

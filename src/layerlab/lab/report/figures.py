@@ -35,7 +35,8 @@ def accuracy_strip(
 
     Args:
         groups: ``{"label", "values", "mean", "low", "high"}`` each; a value None (a seed without a result) is
-            left out of the dots and counted in the text alternative.
+            left out of the dots and counted in the text alternative; ``low`` and ``high`` None (one seed has no
+            interval) leave the mean alone.
         reference: figures from elsewhere, ``{"group", "value", "label"}`` each: ``group`` is the label of the
             row in which it is marked, ``label`` says where it is from ("course document").
         xlabel: what the values are, with their unit.
@@ -68,7 +69,8 @@ def accuracy_strip(
     ]
     if empty := [label for label, row in zip(labels, dots, strict=True) if not row]:
         raise UserError(f"the group {empty[0]!r} has no values to draw; leave it out")
-    spans = [canvas.interval(group) for group in groups]
+    spans = [_mean_and_interval(group) for group in groups]
+    any_interval = any(ends for _, ends in spans)
     marks = [
         (str(entry["group"]), canvas.number(entry["value"], "value"), str(entry["label"]))
         for entry in references
@@ -83,23 +85,38 @@ def accuracy_strip(
     keys: list[canvas.Key] = [
         ("one seed", {"marker": "o", "mfc": MUTED, "mec": PAPER, "ms": _DOT}),
         (
-            "mean and 95% interval",
-            {"marker": "|", "mec": INK, "mew": 2.6, "ms": 13, "linestyle": "-", "color": INK},
+            "mean and 95% interval" if any_interval else "mean",
+            {"marker": "|", "mec": INK, "mew": 2.6, "ms": 13, "color": INK}
+            | {"linestyle": "-" if any_interval else ""},
         ),
         *((kind, hollow(kind, 8)) for kind in kinds),
     ]
 
+    def said(mean: float, ends: tuple[float, ...]) -> str:
+        if not ends:
+            return f"mean {mean:.{decimals}f}, no interval"
+        return (
+            f"mean {mean:.{decimals}f}, 95 per cent interval {ends[0]:.{decimals}f} to {ends[1]:.{decimals}f}"
+        )
+
     def draw(narrow: bool) -> Drawing:
-        numbers = [(f"{m:.{decimals}f}", f"[{a:.{decimals}f}, {b:.{decimals}f}]") for m, a, b in spans]
+        numbers = [
+            (f"{mean:.{decimals}f}", f"[{', '.join(f'{end:.{decimals}f}' for end in ends)}]" if ends else "")
+            for mean, ends in spans
+        ]
         rows = canvas.Rows(narrow, labels, numbers, keys, row=86)
         axes = rows.axes
         low, high = canvas.limits(
-            [*(v for row in dots for v in row), *(v for s in spans for v in s), *(m[1] for m in marks)]
+            [
+                *(value for row in dots for value in row),
+                *(value for mean, ends in spans for value in (mean, *ends)),
+                *(mark[1] for mark in marks),
+            ]
         )
         axes.set_xlim(low, high)
         axes.set_xlabel(canvas.clean_label(xlabel))
         unit = (high - low) / rows.plot_width
-        for position, (row, (mean, left, right)) in enumerate(zip(dots, spans, strict=True)):
+        for position, (row, (mean, ends)) in enumerate(zip(dots, spans, strict=True)):
             middle = position + rows.shift
             for index, (x, level) in enumerate(_swarm(row, _DOT * unit)):
                 y = middle - (2 + level * _DOT) / rows.row
@@ -107,12 +124,11 @@ def accuracy_strip(
                 axes.plot([x], [y], "o", gid=f"seed-{position}-{index}", zorder=3, **style)
                 hover[f"seed-{position}-{index}"] = f"{labels[position]}, one seed: {x:.{decimals}f}"
             y = middle + 30 / rows.row
-            axes.plot([left, right], [y, y], "-", color=INK, lw=2, gid=f"interval-{position}", zorder=3)
             axes.plot([mean], [y], "|", ms=15, mec=INK, mew=2.6, gid=f"mean-{position}", zorder=4)
-            text = (
-                f"mean {mean:.{decimals}f}, 95 per cent interval {left:.{decimals}f} to {right:.{decimals}f}"
-            )
-            hover[f"interval-{position}"] = hover[f"mean-{position}"] = f"{labels[position]}: {text}"
+            hover[f"mean-{position}"] = f"{labels[position]}: {said(mean, ends)}"
+            if ends:
+                axes.plot(ends, [y, y], "-", color=INK, lw=2, gid=f"interval-{position}", zorder=3)
+                hover[f"interval-{position}"] = hover[f"mean-{position}"]
         for index, (group, value, kind) in enumerate(marks):
             middle = labels.index(group) + rows.shift
             top, bottom = middle - 31 / rows.row, middle + 38 / rows.row
@@ -122,11 +138,9 @@ def accuracy_strip(
         return rows.drawing
 
     sentences = []
-    for label, group, row, (mean, left, right) in zip(labels, groups, dots, spans, strict=True):
-        sentence = (
-            f"{label}: mean {mean:.{decimals}f}, 95 per cent interval {left:.{decimals}f} to "
-            f"{right:.{decimals}f}, {len(row)} values from {min(row):.{decimals}f} to {max(row):.{decimals}f}"
-        )
+    for label, group, row, (mean, ends) in zip(labels, groups, dots, spans, strict=True):
+        several = f"{len(row)} values from {min(row):.{decimals}f} to {max(row):.{decimals}f}"
+        sentence = f"{label}: {said(mean, ends)}, {several if len(row) > 1 else 'one value'}"
         if lost := len(group["values"]) - len(row):
             sentence += f", {lost} without a result"
         sentence += "".join(f"; {kind}: {value:.{decimals}f}" for name, value, kind in marks if name == label)
@@ -206,6 +220,14 @@ def paired_differences(
     return canvas.compose(
         draw, title=title, caption=caption, alt=f"{xlabel}. {' '.join(sentences)}", hover=hover
     )
+
+
+def _mean_and_interval(group: Mapping[str, Any]) -> tuple[float, tuple[float, ...]]:
+    """The mean of a group and the two ends of its interval; none where it has none."""
+    if group["low"] is None and group["high"] is None:
+        return canvas.number(group["mean"], "mean"), ()
+    mean, *ends = canvas.interval(group)
+    return mean, tuple(ends)
 
 
 def _swarm(values: Sequence[float], diameter: float) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from layerlab.errors import printable_lines
 from layerlab.lab.report.formula import Formula
 from layerlab.lab.report.page import (
     VERDICTS,
@@ -48,7 +49,7 @@ def markdown(page: Page) -> str:
         for block in section.blocks:
             parts += _block(block, counts)
     parts.append(_words(page.footer))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return printable_lines("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _words(text: str) -> str:

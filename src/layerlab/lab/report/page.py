@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 import jinja2
 from markupsafe import Markup, escape
 
-from layerlab.errors import UserError
+from layerlab.errors import UserError, printable_lines
 from layerlab.lab.files import write_atomic
 from layerlab.lab.report.formula import Formula, mathml
 from layerlab.lab.report.pictures import Sheet, check_sheet
@@ -251,7 +251,11 @@ def render(page: Page) -> str:
     _check_anchors(page, counts)
     script = _asset("page.js")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["marks"] = marks
     environment.filters["mathml"] = lambda tex: Markup(mathml(tex))
@@ -299,6 +303,7 @@ def marks(text: str) -> Markup:
     >>> print(marks("*so* `a*b` <b> [here](#top) 2*3*4"))
     <em>so</em> <code>a*b</code> &lt;b&gt; <a href="#top">here</a> 2*3*4
     """
+    text = printable_lines(text)
     parts: list[Markup] = []
     end = 0
     for found in _MARK.finditer(text):

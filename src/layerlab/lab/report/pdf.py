@@ -56,7 +56,6 @@ def print_pdf(page: str | Path, path: str | Path) -> Path:
             *(
                 browser,
                 "--headless",
-                "--no-sandbox",
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
                 "--no-first-run",

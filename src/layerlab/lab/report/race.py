@@ -63,32 +63,33 @@ def strip(
     groups = []
     for name, entry in summary["contestants"].items():
         numbers = percents(entry)
-        alone = entry["n"] == 1
-        groups.append(
-            {
-                "label": name_of(name, labels),
-                "values": [100 * value for value in entry["values"]],
-                "mean": numbers["mean"],
-                "low": numbers["mean"] if alone else numbers["low"],
-                "high": numbers["mean"] if alone else numbers["high"],
-            }
-        )
+        # A record's low and high of a single seed are no numbers.
+        ends = dict.fromkeys(("low", "high")) if entry["n"] == 1 else {}
+        values = [100 * value for value in entry["values"]]
+        groups.append({"label": name_of(name, labels), "values": values, **numbers, **ends})
     return figures.accuracy_strip(
         groups,
         reference,
         f"{part} accuracy, per cent",
-        caption="A dot is one seed; below it the mean with its 95 per cent interval.",
+        caption="A dot is one seed; below it the mean with its 95 per cent interval."
+        if any(entry["n"] > 1 for entry in summary["contestants"].values())
+        else "One seed each: its value, without an interval.",
     )
 
 
-def standings(summary: Mapping[str, Any], labels: Labels | None = None) -> Table:
-    """One row a contestant."""
+def standings(
+    summary: Mapping[str, Any],
+    labels: Labels | None = None,
+    said: tuple[str, Mapping[str, float]] | None = None,
+) -> Table:
+    """One row a contestant; with ``said``, a column of that name with others' figures of some of them."""
     rows: list[list[str | Cell]] = []
     for name, entry in summary["contestants"].items():
         numbers = percents(entry)
         rows.append(
             [
                 name_of(name, labels),
+                *([] if said is None else [number(100 * said[1][name], 1) if name in said[1] else Cell("–")]),
                 number(numbers["mean"], 2),
                 number(numbers["sd"], 2),
                 interval(numbers["low"], numbers["high"], 2),
@@ -98,7 +99,11 @@ def standings(summary: Mapping[str, Any], labels: Labels | None = None) -> Table
             ]
         )
     part = str(summary["metric"]).split("_")[0]
-    columns = ("Model", "mean", "sd", "95 % interval", "parameters", "ms an epoch", "seconds in all")
+    columns = (
+        "Model",
+        *(() if said is None else (said[0],)),
+        *("mean", "sd", "95 % interval", "parameters", "ms an epoch", "seconds in all"),
+    )
     seeds = next(iter(summary["contestants"].values()))["n"]
     return Table(
         f"{part.capitalize()} accuracy, per cent, over {seeds} seeds",

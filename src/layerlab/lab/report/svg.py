@@ -10,7 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
-from layerlab.errors import UserError
+from layerlab.errors import UserError, printable_lines
 
 SERIES = 6
 """How many series colours there are; a figure with more series begins again, with other markers."""
@@ -153,6 +153,7 @@ def _drop_unused_ids(root: ET.Element) -> None:
 
 def _write(root: ET.Element) -> str:
     for element in root.iter():
+        element.text = element.text and printable_lines(element.text)
         # The white space between elements means nothing in a drawing, except inside text.
         if element.tag != f"{_SVG}text" and not (element.text or "").strip():
             element.text = None
