@@ -14,10 +14,16 @@ THEORY = Path(__file__).parents[1] / "docs" / "theory"
 
 
 def checked_as_expected(claim: Claim, seed: int) -> CheckResult:
-    """The result of the check, in which every subject and every falsifier came out as expected."""
+    """The result of the check: every subject and falsifier came out as expected, violations lie on every side."""
     result = check(claim, seed)
     wrong = [entry.to_dict() for entry in result.checked if not entry.as_expected]
     assert not wrong, wrong
+    assert result.untried_sides == ()
+    # What is broken lies far beyond the slack: none is so wide that it nearly lets a mistake pass.
+    for entry in result.checked:
+        outcome = entry.outcome
+        if entry.role == "falsifier" and outcome.verdict == "violated":
+            assert abs(outcome.measured - outcome.bound) > 3 * outcome.slack, entry.name
     return result
 
 

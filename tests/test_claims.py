@@ -296,6 +296,8 @@ def test_confidence_refuses_small_samples_and_odd_levels(n: int, level: float) -
         ({"hypotheses": "x ≥ 0"}, "tuple of strings"),
         ({"relation": "<"}, "relation is one of"),
         ({"expected": "true"}, "expected is one of"),
+        ({"extreme": "lowest", "relation": "=="}, "extreme is one of least, greatest or None, got 'lowest'"),
+        ({"extreme": "least"}, "extreme goes with ==, not with <="),
         ({"subjects": {}}, "no subject"),
         ({"falsifiers": {}}, "no falsifier"),
         ({"falsifiers": {"half": Falsifier("x", lambda: -1.0)}}, "share the names"),
@@ -425,6 +427,48 @@ def test_a_refuted_claim_needs_its_counterexamples_violated_and_its_companion_ho
         assert not check(dataclasses.replace(erratum, **broken)).as_expected
     always = {"corrected": Falsifier("no correction", lambda: 3.0, expected="holds")}
     assert not check(dataclasses.replace(erratum, falsifiers=always)).as_expected
+
+
+def scaled(factor: float) -> Falsifier:
+    return Falsifier(f"{factor}x", lambda: 1.0, replaces={"double": lambda x: factor * x})
+
+
+@pytest.mark.parametrize(
+    ("relation", "extreme", "factors", "untried"),
+    [
+        ("<=", None, (3.0,), ()),
+        (">=", None, (1.0,), ()),
+        ("==", None, (3.0,), ("below",)),
+        ("==", None, (1.0,), ("above",)),
+        ("==", None, (1.0, 3.0), ()),
+        ("==", "least", (3.0,), ()),
+        ("==", "greatest", (1.0,), ()),
+    ],
+)
+def test_a_claim_is_to_be_violated_on_every_side(
+    relation: Any, extreme: Any, factors: tuple[float, ...], untried: tuple[str, ...]
+) -> None:
+    falsifiers = {f"times-{factor:g}": scaled(factor) for factor in factors}
+    fields = {"relation": relation, "extreme": extreme, "subjects": {"one": lambda: 1.0}}
+    result = check(claim(**fields, falsifiers=falsifiers))
+    assert result.as_expected and result.untried_sides == untried
+    # A falsifier that does not come out, or finds its hypotheses unmet, tries no side.
+    unfit = {"unfit": Falsifier("x < 0", lambda: -1.0, expected="hypotheses unmet"), "same": scaled(2.0)}
+    assert check(claim(**fields, falsifiers=unfit)).untried_sides == result.claim.sides
+
+
+def test_of_a_refuted_claim_no_side_is_to_be_tried() -> None:
+    holding = {"same": dataclasses.replace(scaled(2.0), expected="holds")}
+    made = claim(relation="==", expected="refuted", subjects={"two": lambda: 2.0}, falsifiers=holding)
+    assert check(made).as_expected and check(made).untried_sides == ()
+
+
+@pytest.mark.parametrize(("extreme", "beyond", "within"), [("least", 1.0, 3.0), ("greatest", 3.0, 1.0)])
+def test_nothing_lies_beyond_an_extreme(extreme: Any, beyond: float, within: float) -> None:
+    fields = {"relation": "==", "extreme": extreme, "subjects": {"one": lambda: 1.0}}
+    assert check(claim(**fields, falsifiers={"within": scaled(within)})).as_expected
+    with pytest.raises(DefectiveClaimError, match=f"calls its bound the {extreme} value, 2, but 'beyond' is"):
+        check(claim(**fields, falsifiers={"beyond": scaled(beyond)}))
 
 
 def test_given_subjects_replace_the_default_ones_and_keep_the_falsifiers() -> None:

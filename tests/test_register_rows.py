@@ -63,7 +63,7 @@ WITH = {
     "segmentation.skips": ["segmentation.finest-level", "segmentation.stem-gradient"],
 }
 
-# Erratum -> the false statement, and the corrected one beside it. (Those of the experiments: see test_reproduce.py.)
+# Erratum -> the false statement, and the corrected one beside it. (Those of the experiments: see tests/reproduce.)
 ERRATA = {
     "gradflow.sigmoid-layer-as-printed": "gradflow.sigmoid-layer",
     "attention.kernel-sign-as-printed": "attention.kernel-linear",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from layerlab.claims.outcome import Outcome, Verdict
-from layerlab.claims.register import Claim, Factory
+from layerlab.claims.register import Claim, Factory, Side
+from layerlab.claims.slack import DefectiveClaimError
 from layerlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class CheckResult:
     def as_expected(self) -> bool:
         """Every subject and every falsifier came out as expected."""
         return all(entry.as_expected for entry in self.checked)
+
+    @property
+    def untried_sides(self) -> tuple[Side, ...]:
+        """The sides of the bound on which no violation came out: a mistake on that side might pass as well.
+
+        A refuted claim is violated by its counterexamples, one of which is enough.
+        """
+        if self.claim.expected == "refuted":
+            return ()
+        tried = {_side(entry.outcome) for entry in self.checked if entry.outcome.verdict == "violated"}
+        return tuple(side for side in self.claim.sides if side not in tried)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a record or for JSON; the same for the same seed, bit for bit."""
@@ -131,9 +143,19 @@ def check(
 
 
 def _measure(claim: Claim, seed: int, name: str, factory: Factory, replaces: Mapping[str, Any]) -> Outcome:
-    return Outcome(
+    outcome = Outcome(
         claim.relation, claim.measure(factory(), _generator(seed, claim.id, name), **replaces), seed
     )
+    if outcome.verdict == "violated" and claim.extreme is not None and _side(outcome) not in claim.sides:
+        raise DefectiveClaimError(
+            f"claim {claim.id!r} calls its bound the {claim.extreme} value, {outcome.bound:.6g}, but {name!r} is"
+            f" {_side(outcome)} it: {outcome.measured:.6g}"
+        )
+    return outcome
+
+
+def _side(outcome: Outcome) -> Side:
+    return "below" if outcome.measured < outcome.bound else "above"
 
 
 def _generator(seed: int, claim_id: str, name: str) -> np.random.Generator:

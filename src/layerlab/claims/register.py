@@ -16,6 +16,8 @@ from layerlab.claims.slack import DefectiveClaimError
 from layerlab.errors import UserError
 
 Expectation: TypeAlias = Literal["holds", "refuted"]
+Extreme: TypeAlias = Literal["least", "greatest"]
+Side: TypeAlias = Literal["below", "above"]
 Factory: TypeAlias = Callable[[], Any]
 
 _ID = re.compile(r"[a-z][a-z0-9]*\.[a-z0-9]+(-[a-z0-9]+)*")
@@ -63,6 +65,9 @@ class Claim:
         expected: "holds", or "refuted" for a statement that is false as printed.
         full: keyword-only arguments of the measuring function, given in place of their defaults where time is no
             matter: more repetitions. Empty where nothing is repeated.
+        extreme: of a claim with "==" whose bound is the "least" or the "greatest" value that the quantity can take
+            at all, whatever is broken (a deviation is not negative, a rank not above the number of rows). Any other
+            claim with "==" needs falsifiers that lie above the bound and falsifiers that lie below it.
 
     Raises:
         DefectiveClaimError: anything malformed, no subject, no falsifier, or a falsifier that expects
@@ -80,6 +85,7 @@ class Claim:
     falsifiers: Mapping[str, Falsifier]
     expected: Expectation = "holds"
     full: Mapping[str, Any] = field(default_factory=dict)
+    extreme: Extreme | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subjects", MappingProxyType(dict(self.subjects)))
@@ -87,6 +93,20 @@ class Claim:
         object.__setattr__(self, "falsifiers", MappingProxyType(dict(self.falsifiers)))
         for defect in self._defects():
             raise DefectiveClaimError(f"claim {self.id!r}: {defect}")
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """On which sides of its bound a measured value must not lie, and can.
+
+        >>> from layerlab.catalogue import catalogue
+        >>> catalogue()["graph.lambda-max"].sides, catalogue()["graph.components"].sides
+        (('above',), ('below', 'above'))
+        """
+        if self.relation == "<=" or self.extreme == "least":
+            return ("above",)
+        if self.relation == ">=" or self.extreme == "greatest":
+            return ("below",)
+        return ("below", "above")
 
     def _defects(self) -> Iterator[str]:
         if not _ID.fullmatch(self.id):
@@ -100,6 +120,10 @@ class Claim:
             yield f"relation is one of {', '.join(get_args(Relation))}, got {self.relation!r}"
         if self.expected not in get_args(Expectation):
             yield f"expected is one of {', '.join(get_args(Expectation))}, got {self.expected!r}"
+        if self.extreme not in (None, *get_args(Extreme)):
+            yield f"extreme is one of {', '.join(get_args(Extreme))} or None, got {self.extreme!r}"
+        if self.extreme is not None and self.relation != "==":
+            yield f"extreme goes with ==, not with {self.relation}"
         if not self.subjects:
             yield "it has no subject"
         if not self.falsifiers:

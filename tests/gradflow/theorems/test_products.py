@@ -144,6 +144,18 @@ def test_the_hypothesis_of_attained_that_fails_is_named() -> None:
     for network, reason in (
         (products._same(subjects.scalar([1.0], 1e-3), subjects.TANH), "a pre-activation of layer 1 is not 0"),
         (
+            products._same(subjects.scalar([1.0], -1e-3), subjects.TANH),
+            "a pre-activation of layer 1 is not 0",
+        ),
+        (
+            products._tanh_at_0(torch.diag(torch.tensor([1.0, 1e200], dtype=torch.float64)), 1),
+            "a weight of layer 1 has a magnitude outside 1e-140 to 1e+140",
+        ),
+        (
+            products._tanh_at_0(1e-6 * torch.diag(torch.tensor([1.0, 1.0 + 1e-9], dtype=torch.float64)), 1),
+            "the weight of layer 1 is no multiple of an orthogonal matrix",
+        ),
+        (
             products._tanh_at_0(subjects.shear(0.5), 2),
             "the weight of layer 1 is no multiple of an orthogonal matrix",
         ),
@@ -158,6 +170,14 @@ def test_the_hypothesis_of_attained_that_fails_is_named() -> None:
         (products._same(subjects.scalar([1.0], 0.0), subjects.GELU), "GELU is not known to be steepest at 0"),
     ):
         assert measured(ATTAINED, network).unmet == reason
+
+
+def test_orthogonal_is_meant_up_to_the_size_of_the_weight() -> None:
+    assert measured(ATTAINED, products._tanh_at_0(1e6 * subjects.orthogonal(8), 3)).verdict == "holds"
+
+
+def test_the_width_is_that_of_the_widest_layer() -> None:
+    assert Chain((Affine(torch.eye(2)), Affine(torch.ones(5, 2))), torch.ones(2)).width == 5
 
 
 def test_a_step_off_the_steepest_point_is_noticed() -> None:

@@ -122,6 +122,7 @@ def test_it_is_a_quarter_only_with_a_unit_at_0(entries: list[float]) -> None:
 def test_no_pre_activations_are_too_strange() -> None:
     for before, reason in (
         (torch.tensor([math.inf]), "a pre-activation is not finite"),
+        (torch.tensor([0.0, math.nan]), "a pre-activation is not finite"),
         (torch.zeros(0), "the pre-activations are no vector with at least one entry"),
         (torch.zeros(2, 2), "the pre-activations are no vector with at least one entry"),
         (torch.zeros(1001), "a layer has 1,001 units, too many for a dense Jacobian (up to 1,000)"),

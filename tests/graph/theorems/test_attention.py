@@ -33,6 +33,13 @@ def test_the_definition_is_that_of_the_dense_twin(graph: Graph, seed: int) -> No
     assert np.abs(_by_definition(z, receiver, sender, a) - dense).max() < 1e-14
 
 
+def test_the_definition_stands_scores_beyond_the_range_of_exp() -> None:
+    receiver, sender = np.array([0, 0, 1]), np.array([0, 1, 1])
+    z, a = torch.tensor([[800.0], [801.0]], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    found = _by_definition(z, receiver, sender, a)
+    assert found.tolist() == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e), 1.0])
+
+
 def test_a_graph_far_too_large_for_a_dense_matrix_is_checked() -> None:
     generator = np.random.default_rng(0)
     graph = Graph.from_edges(*generator.integers(0, 200_000, (2, 100_000)), num_nodes=200_000)

@@ -9,11 +9,12 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from random_graphs import graphs, measured
 
+from layerlab.graph.components import components
 from layerlab.graph.convert import to_networkx
 from layerlab.graph.matrices import laplacian
 from layerlab.graph.structure import Graph
 from layerlab.graph.theorems import COMPONENTS, LAMBDA_MIN, QUADRATIC_FORM, spectra, subjects
-from layerlab.graph.theorems.laplacian import _scaled
+from layerlab.graph.theorems.laplacian import _least_positive, _scaled
 
 ANY = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -115,3 +116,11 @@ def test_a_heavy_self_loop_leaves_no_rounding_behind() -> None:
     for claim in (QUADRATIC_FORM, LAMBDA_MIN, COMPONENTS):
         assert measured(claim, graph).verdict == "holds", claim.id
         assert measured(claim, Graph.from_edges([0, 0], [0, 1], weight=[1e20, 1.0])).verdict == "holds"
+
+
+def test_the_largest_component_says_how_small_an_eigenvalue_may_be() -> None:
+    graph = subjects.union(subjects.path(10), subjects.path(2), subjects.bare(1))
+    assert _least_positive(graph, components(graph)) == 1 / 100
+    assert (
+        _least_positive(graph, components(graph)) < np.sort(np.linalg.eigvalsh(laplacian(graph).toarray()))[3]
+    )

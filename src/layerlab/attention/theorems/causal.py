@@ -107,6 +107,7 @@ FULL_RANK_CAUSAL = Claim(
         "at most 64 tokens (exact arithmetic), and no own weight below exp(−700)",
     ),
     relation="==",
+    extreme="greatest",
     measure=_measure_rank,
     subjects={
         "single-token": lambda: random_head(1, causal=True),

@@ -189,6 +189,7 @@ CONV1D = Claim(
         "a tap is 0 or between 1e-140 and 1e140 in magnitude",
     ),
     relation="==",
+    extreme="least",
     measure=_measure_conv1d,
     subjects={
         "printed-taps": lambda: Convolution(gaussian(9), _PRINTED),

@@ -103,10 +103,27 @@ def _features_with_length(n: int, e: int, **_: int) -> Callable[[], Tensor]:
     return _grouped(n=n, k=math.isqrt(n), e=e)
 
 
+def _last_query(k: int, e: int, **_: int) -> Callable[[], Tensor]:
+    """Broken: the last query alone, the sums over the keys at hand."""
+    q, sums, norm = _empty(1, k), _empty(k, e), _empty(k)
+    return lambda: (q @ sums) / (q @ norm[:, None])
+
+
 def _softmax(n: int, d: int, e: int, **_: int) -> Callable[[], Tensor]:
     """softmax(q kᵀ) v, the weights of all pairs built."""
     q, k, v = _empty(n, d), _empty(n, d), _empty(n, e)
     return lambda: torch.softmax(q @ k.T / math.sqrt(d), -1) @ v
+
+
+def _two_steps(n: int, d: int, e: int, **_: int) -> Callable[[], Tensor]:
+    """Broken: P² v, two steps of attention, grouped by pairs."""
+    q, k, v = _empty(n, d), _empty(n, d), _empty(n, e)
+
+    def run() -> Tensor:
+        weights = torch.softmax(q @ k.T / math.sqrt(d), -1)
+        return (weights @ weights) @ v
+
+    return run
 
 
 def _fused(n: int, d: int, e: int, **_: int) -> Callable[[], Tensor]:
@@ -147,6 +164,11 @@ LINEAR_COST = Claim(
             lambda: Cost("operations", "n", sizes={"n": 1024}),
             replaces={"run": _features_with_length},
         ),
+        "last-query": Falsifier(
+            "the last query alone, the sums over the keys at hand: n⁰",
+            lambda: Cost("operations", "n"),
+            replaces={"run": _last_query},
+        ),
         "softmax": Falsifier(
             "softmax attention", lambda: Cost("operations", "n"), replaces={"run": _softmax}
         ),
@@ -171,6 +193,11 @@ SOFTMAX_COST = Claim(
     falsifiers={
         "grouped": Falsifier(
             "kernel attention, grouped", lambda: Cost("operations", "n"), replaces={"run": _grouped}
+        ),
+        "two-steps": Falsifier(
+            "two steps of attention at once, (P P) v: n³",
+            lambda: Cost("operations", "n"),
+            replaces={"run": _two_steps},
         ),
         "grouped-bytes": Falsifier(
             "the same, in memory", lambda: Cost("bytes", "n"), replaces={"run": _grouped}
@@ -199,6 +226,11 @@ def _product_first(n: int, k: int, e: int, **_: int) -> Callable[[], Tensor]:
     return lambda: ((u * s) @ vt) @ v
 
 
+def _rank_fixed(n: int, e: int, **_: int) -> Callable[[], Tensor]:
+    """Broken: a rank of 16, whatever k is."""
+    return _factors(n=n, k=16, e=e)
+
+
 LOW_RANK_COST = Claim(
     id="attention.low-rank-cost",
     title="With the factors of P at hand, attention costs n¹ k¹ d¹",
@@ -217,6 +249,9 @@ LOW_RANK_COST = Claim(
         "product-first": Falsifier(
             "((U S) Vᵀ) v", lambda: Cost("operations", "n"), replaces={"run": _product_first}
         ),
+        "rank-fixed": Falsifier(
+            "a rank of 16, whatever k is: k⁰", lambda: Cost("operations", "k"), replaces={"run": _rank_fixed}
+        ),
         "product-first-bytes": Falsifier(
             "the same, in memory", lambda: Cost("bytes", "n"), replaces={"run": _product_first}
         ),
@@ -234,6 +269,11 @@ def _projected_from_the_right(n: int, k: int, d: int, **_: int) -> Callable[[], 
     """Broken where d = e: Q ((C K)ᵀ (D V)), a product of (n, d) with (d, d)."""
     c, q, keys, v = _empty(k, n), _empty(n, d), _empty(n, d), _empty(n, d)
     return lambda: q @ ((c @ keys).T @ (c @ v))
+
+
+def _rows_fixed(n: int, d: int, e: int, **_: int) -> Callable[[], Tensor]:
+    """Broken: projected to 16 rows, whatever k is."""
+    return _projected(n=n, k=16, d=d, e=e)
 
 
 PROJECTION_COST = Claim(
@@ -258,6 +298,9 @@ PROJECTION_COST = Claim(
             "Q ((C K)ᵀ (D V)), which costs n d²: more than n k d, as k ≤ d",
             lambda: Cost("operations", "d"),
             replaces={"run": _projected_from_the_right},
+        ),
+        "rows-fixed": Falsifier(
+            "16 rows, whatever k is: k⁰", lambda: Cost("operations", "k"), replaces={"run": _rows_fixed}
         ),
         "softmax": Falsifier(
             "softmax attention", lambda: Cost("operations", "n"), replaces={"run": _softmax}

@@ -189,6 +189,7 @@ KERNEL_LINEAR = Claim(
     ),
     hypotheses=_FEATURES,
     relation="==",
+    extreme="least",
     measure=_measure_kernel_linear,
     subjects={
         "single-token": lambda: Kernel(random_head(1), "elu"),
@@ -291,6 +292,7 @@ KERNEL_RECURRENT = Claim(
     ),
     hypotheses=(*_FEATURES, "causal: query i sees keys j ≤ i"),
     relation="==",
+    extreme="least",
     measure=_measure_recurrent,
     subjects={
         "single-token": lambda: Kernel(random_head(1, causal=True), "elu"),

@@ -115,6 +115,7 @@ LOW_RANK_SVD = Claim(
     ),
     hypotheses=(*_HEAD, "the rank of P is at most k"),
     relation="==",
+    extreme="least",
     measure=_measure_low_rank,
     subjects={
         "single-token": lambda: Ranked(random_head(1), 1),

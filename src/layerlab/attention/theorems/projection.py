@@ -119,6 +119,7 @@ PROJECTION = Claim(
         "the rank of Q Kᵀ is at most k ≤ d",
     ),
     relation="==",
+    extreme="least",
     measure=_measure_projection,
     subjects={
         "single-token": lambda: Ranked(low_rank_head(1, 1, d=2), 1),

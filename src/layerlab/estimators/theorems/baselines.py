@@ -73,6 +73,11 @@ BASELINE = Claim(
             lambda: (subjects.toy(0.25), 0.3),
             replaces={"stated": _about_the_mean},
         ),
+        "mean-at-0.75": Falsifier(
+            "the same, where that is too much",
+            lambda: (subjects.toy(0.75), 0.3),
+            replaces={"stated": _about_the_mean},
+        ),
     },
 )
 
@@ -96,6 +101,7 @@ BEST_BASELINE = Claim(
     ),
     hypotheses=(FINITE,),
     relation="==",
+    extreme="least",
     measure=_measure_best,
     subjects={f"mu-{mu:g}": partial(subjects.toy, mu) for mu in MUS},
     falsifiers={
@@ -142,6 +148,11 @@ MEAN_BASELINE = Claim(
             "half the mean for a baseline, which crosses at 4/5",
             lambda: 1.0,
             replaces={"baseline": lambda mu: mu / 2},
+        ),
+        "a-fifth-more": Falsifier(
+            "6/5 of the mean for a baseline, which crosses at 5/8",
+            lambda: 1.0,
+            replaces={"baseline": lambda mu: 1.2 * mu},
         ),
     },
 )

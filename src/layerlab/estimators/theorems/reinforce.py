@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from layerlab.claims import Claim, Falsifier, Measurement, confidence, exact, rounding
+from layerlab.estimators.derivative import StraightThrough
 from layerlab.estimators.estimator import Estimator
 from layerlab.estimators.score import Constant, LeaveOneOut, Reinforce
 from layerlab.estimators.theorems import subjects
@@ -68,6 +69,7 @@ CLOSED_FORM = Claim(
     ),
     hypotheses=(FINITE, "a is 0 or 1"),
     relation="==",
+    extreme="least",
     measure=_measure_closed_form,
     subjects=_at(MUS),
     falsifiers={
@@ -105,6 +107,7 @@ UNBIASED = Claim(
     ),
     hypotheses=(FINITE,),
     relation="==",
+    extreme="least",
     measure=_measure_unbiased,
     subjects={
         **_at(MUS),
@@ -156,6 +159,11 @@ UNBIASED_SAMPLED = Claim(
             lambda: subjects.toy(0.25),
             replaces={"estimator": LeaveOneOut(normalise=True)},
         ),
+        "straight-through": Falsifier(
+            "straight-through, with f written as a²: half the mean at μ = 1/4",
+            lambda: subjects.toy(0.25, f=subjects.square),
+            replaces={"estimator": StraightThrough()},
+        ),
     },
 )
 
@@ -187,6 +195,11 @@ VARIANCE = Claim(
             "a baseline of 0.3 added",
             lambda: subjects.toy(0.25),
             replaces={"estimator": subjects.with_baseline(0.3)},
+        ),
+        "negative-baseline": Falsifier(
+            "a baseline of −0.3 added",
+            lambda: subjects.toy(0.25),
+            replaces={"estimator": subjects.with_baseline(-0.3)},
         ),
     },
 )
@@ -230,6 +243,11 @@ VARIANCE_SAMPLED = Claim(
             lambda: subjects.toy(0.25),
             replaces={"estimator": Constant(baseline=0.3)},
         ),
+        "negative-baseline": Falsifier(
+            "a baseline of −0.3 added",
+            lambda: subjects.toy(0.25),
+            replaces={"estimator": Constant(baseline=-0.3)},
+        ),
     },
 )
 
@@ -263,6 +281,9 @@ VARIANCE_LARGEST = Claim(
     falsifiers={
         "baseline": Falsifier(
             "a baseline of 0.3 added", lambda: 1.0, replaces={"estimator": subjects.with_baseline(0.3)}
+        ),
+        "negative-baseline": Falsifier(
+            "a baseline of −0.3 added", lambda: 1.0, replaces={"estimator": subjects.with_baseline(-0.3)}
         ),
     },
 )
@@ -303,6 +324,11 @@ SLOW_LEARNING = Claim(
             "μ/(1 − μ) in its place",
             lambda: subjects.toy(0.25),
             replaces={"stated": lambda mu: mu / (1 - mu)},
+        ),
+        "second-moment": Falsifier(
+            "1/μ, the second moment in the place of the variance",
+            lambda: subjects.toy(0.25),
+            replaces={"stated": lambda mu: 1 / mu},
         ),
     },
 )

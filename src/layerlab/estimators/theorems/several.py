@@ -143,6 +143,7 @@ LOO = Claim(
     ),
     hypotheses=(INSIDE,),
     relation="==",
+    extreme="least",
     measure=partial(_measure_mean, estimator=LeaveOneOut()),
     subjects={**_SMALL, "three-samples": lambda: Bits((0.3, 0.6), subjects.rugged, 3)},
     falsifiers={
@@ -197,6 +198,7 @@ ARM = Claim(
     statement=f"{_PAIR}: E[(f(b) − f(b')) (u_d − ½)] = ∂E[f]/∂logit_d; {_OVER_U}",
     hypotheses=(INSIDE,),
     relation="==",
+    extreme="least",
     measure=partial(_measure_mean, estimator=Arm()),
     subjects=_SMALL,
     falsifiers={
@@ -215,6 +217,7 @@ DISARM = Claim(
     statement=(f"{_PAIR}: E[½ (f(b) − f(b')) (b_d − b'_d) sigmoid(|logit_d|)] = ∂E[f]/∂logit_d; {_OVER_U}"),
     hypotheses=(INSIDE,),
     relation="==",
+    extreme="least",
     measure=partial(_measure_mean, estimator=DisArm()),
     subjects=_SMALL,
     falsifiers={
@@ -307,6 +310,7 @@ LOO_VARIANCE = Claim(
     ),
     hypotheses=(INSIDE,),
     relation="==",
+    extreme="least",
     measure=_measure_formula,
     subjects={**_SMALL, "three-samples": lambda: Bits((0.3, 0.6), subjects.rugged, 3)},
     falsifiers={

@@ -382,6 +382,11 @@ ATTAINED = Claim(
             lambda: _same(subjects.scalar([1.0], 0.0), subjects.GELU),
             replaces={"steepest_at_0": _unchecked},
         ),
+        "sine-taken-for-a-half": Falsifier(
+            "1/2 taken for the Lipschitz constant of sine, not looked at",
+            lambda: _single(subjects.Activation("sine", torch.sin, 0.5), 0.0),
+            replaces={"steepest_at_0": _unchecked},
+        ),
         "sigmoid-two-layers-looked-at": Falsifier(
             "the same two layers, looked at",
             lambda: _same(subjects.scalar([1.0, 1.0], 0.0), subjects.SIGMOID),

@@ -292,6 +292,9 @@ SIGMOID_LAYER = Claim(
             lambda: torch.tensor([1.0, 2.0]),
             replaces={"said": _slope_at_mean},
         ),
+        "always-a-quarter": Falsifier(
+            "1/4, where no pre-activation is 0", lambda: torch.ones(3), replaces={"said": _quarter}
+        ),
         "not-a-number": Falsifier(
             "a pre-activation that is NaN", lambda: torch.tensor([math.nan]), expected="hypotheses unmet"
         ),

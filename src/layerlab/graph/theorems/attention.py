@@ -142,6 +142,7 @@ GAT_COEFFICIENTS = Claim(
         "i itself belongs to N(i), so no neighbourhood is empty",
     ),
     relation="==",
+    extreme="least",
     measure=_measure_gat_coefficients,
     subjects={
         "single-node": lambda: subjects.bare(1),

@@ -93,6 +93,11 @@ def _count_every_component(graph: Graph) -> int:
     return int(np.count_nonzero(components(graph).edges))
 
 
+def _count_at_most_one(graph: Graph) -> int:
+    """Broken: whether there is a bipartite component, not how many."""
+    return min(1, _count_two_colourable(graph))
+
+
 def _count_lone_nodes_too(graph: Graph) -> int:
     """Broken: a node without an edge is two-colourable, but has no eigenvalue 2."""
     return int(components(graph).bipartite.sum())
@@ -173,6 +178,11 @@ BIPARTITE_TWO = Claim(
             lambda: subjects.bare(1),
             replaces={"count": _count_lone_nodes_too},
         ),
+        "at-most-one": Falsifier(
+            "1 for any number of bipartite components",
+            lambda: subjects.union(subjects.path(4), subjects.cycle(5), subjects.star(3)),
+            replaces={"count": _count_at_most_one},
+        ),
         "unnormalised": Falsifier(
             "D − A in place of the normalised Laplacian",
             lambda: subjects.star(3),
@@ -250,6 +260,7 @@ LEADING_EIGENVECTOR = Claim(
     ),
     hypotheses=(*_HYPOTHESES, "some component with an edge is bipartite", "at most 1,000 nodes (dense work)"),
     relation="==",
+    extreme="least",
     measure=_measure_leading_eigenvector,
     subjects={
         "path-3": lambda: subjects.path(3),

@@ -77,6 +77,7 @@ QUADRATIC_FORM = Claim(
     ),
     hypotheses=(_UNDIRECTED, _ORDINARY),
     relation="==",
+    extreme="least",
     measure=_measure_quadratic_form,
     subjects={
         "single-node": lambda: subjects.bare(1),
@@ -176,6 +177,7 @@ LAMBDA_MIN = Claim(
     ),
     hypotheses=(_UNDIRECTED, _NOT_NEGATIVE, _ORDINARY),
     relation="==",
+    extreme="least",
     measure=_measure_lambda_min,
     subjects={
         "single-node": lambda: subjects.bare(1),

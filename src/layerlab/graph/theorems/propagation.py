@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -170,6 +171,7 @@ POWER = Claim(
     ),
     hypotheses=(*_HYPOTHESES, "at most 3,000 nodes (dense work)"),
     relation="==",
+    extreme="least",
     measure=_measure_power,
     subjects={
         "single-node": lambda: subjects.bare(1),
@@ -216,6 +218,11 @@ def _by_magnitude(found: Mapping[End, spectra.Extreme]) -> spectra.Extreme:
 def _by_value(found: Mapping[End, spectra.Extreme]) -> spectra.Extreme:
     """Broken: the largest of the other eigenvalues, whatever the smallest is."""
     return found["highest"]
+
+
+def _norm(found: Mapping[End, spectra.Extreme]) -> spectra.Extreme:
+    """Broken: 1, the largest of all eigenvalues, in place of the next."""
+    return replace(_by_magnitude(found), value=1.0)
 
 
 def _limit(graph: Graph) -> tuple[spectra.Span, spectra.Span]:
@@ -335,6 +342,11 @@ def _oversmoothing(self_loops: bool) -> Claim:
         },
         falsifiers={
             **({} if self_loops else swing),
+            "norm": Falsifier(
+                "the largest of all eigenvalues, 1, in place of the next",
+                lambda: subjects.cycle(7),
+                replaces={"rate": _norm},
+            ),
             "flat-limit": Falsifier(
                 "the mean as limit, where degrees differ",
                 lambda: subjects.star(20),

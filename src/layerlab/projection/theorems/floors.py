@@ -150,6 +150,7 @@ KERDOCK = Claim(
     ),
     hypotheses=("n = 4^k", "all (n² + 2n)/2 lines"),
     relation="==",
+    extreme="least",
     measure=_measure_kerdock,
     subjects={"n-4": lambda: 4, "n-16": lambda: 16, "n-64": lambda: 64},
     falsifiers={
@@ -212,6 +213,7 @@ REFUSAL = Claim(
     ),
     hypotheses=("a floor excludes the request",),
     relation="==",
+    extreme="greatest",
     measure=_measure_refusal,
     subjects={
         "ten-thousand-of-R100": lambda: Asked(100, 10_000, 0.1),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from layerlab.claims import Claim, Falsifier, Measurement, confidence
 from layerlab.projection import tails
@@ -205,6 +206,11 @@ def classic_pair(dim: int, eps: float) -> float:
     return min(1.0, 2 * math.exp(-dim * (eps**2 / 2 - eps**3 / 3) / 2))
 
 
+def _upper_tail(dim: int, eps: float) -> float:
+    """Broken: P(χ²_n/n - 1 > ε) alone."""
+    return float(chi2.sf(dim * (1 + eps), dim))
+
+
 def _measure_chi_square(
     given: Single,
     generator: np.random.Generator,
@@ -250,6 +256,11 @@ CHI_SQUARE = Claim(
             "2 exp(−n (ε²/2 − ε³/3)/2) in place of the tails",
             lambda: Single(np.array([1.0, 0.0]), 20, 0.4),
             replaces={"probability": classic_pair},
+        ),
+        "upper-tail": Falsifier(
+            "the upper tail alone",
+            lambda: Single(np.array([1.0, 0.0]), 20, 0.4),
+            replaces={"probability": _upper_tail},
         ),
     },
 )

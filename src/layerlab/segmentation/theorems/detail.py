@@ -146,6 +146,7 @@ CONTROL = Claim(
     statement="with the weights that do not meet zeros copied: |logits(zero) − logits(off)| = 0",
     hypotheses=("the network in evaluation mode",),
     relation="==",
+    extreme="least",
     measure=_measure_control,
     subjects={
         "two-levels": lambda: Seen((4, 8), "zero"),

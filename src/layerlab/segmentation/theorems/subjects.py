@@ -35,11 +35,10 @@ def strokes(
     """Four straight strokes a pixel wide, seen as 1 against 0 through normal noise of deviation 1/4."""
     masks = np.zeros((count, side, side), np.uint8)
     along = np.linspace(0, 1, 2 * side)
-    for mask in masks:
-        for row, column, to_row, to_column in generator.integers(0, side, (4, 4)):
-            rows = np.rint(row + along * (to_row - row)).astype(int)
-            columns = np.rint(column + along * (to_column - column)).astype(int)
-            mask[rows, columns] = 1
+    row, column, to_row, to_column = np.moveaxis(generator.integers(0, side, (count, 4, 4, 1)), 2, 0)
+    rows = np.rint(row + along * (to_row - row)).astype(int)
+    columns = np.rint(column + along * (to_column - column)).astype(int)
+    masks[np.arange(count)[:, None, None], rows, columns] = 1
     return _seen(generator, masks, 0.25), masks
 
 
