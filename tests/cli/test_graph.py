@@ -400,11 +400,17 @@ def test_ctrl_c_says_how_to_go_on(
     assert "Traceback" not in shown.err
 
 
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told of compiling, whichever test of a fresh clone is the first to use a kernel."""
+    monkeypatch.setattr("layerlab.lab.kernels.kept.are_kept", lambda modules: True)
+
+
 COMPILING = "compiling the kernels for this machine, once: about 20 s\n"
 
 
 @pytest.fixture
-def fresh_machine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+def fresh_machine(monkeypatch: pytest.MonkeyPatch, compiled: None) -> list[tuple[str, ...]]:
     """Nothing is compiled yet; what was asked for."""
     asked: list[tuple[str, ...]] = []
 

@@ -30,7 +30,8 @@ from layerlab.graph.course import CourseGAT
 from layerlab.graph.datasets import load
 from layerlab.graph.layers import GATConv
 from layerlab.graph.models import GAT
-from layerlab.graph.runs import open_trained, predict_run, train_run
+from layerlab.graph.prediction import predict_run
+from layerlab.graph.runs import open_trained, train_run
 from layerlab.graph.structure import Graph
 from layerlab.lab.records import create_run
 from layerlab.lab.report.page import render

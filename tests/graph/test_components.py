@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layerlab.graph import components as components_module
 from layerlab.graph.components import components
 from layerlab.graph.structure import Graph
 
@@ -86,3 +87,24 @@ def test_a_hundred_thousand_components_take_no_loop() -> None:
     assert time.process_time() - begin < 2
     assert found.count == 100_001
     assert found.to_dict()["bipartite"] == 100_000
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    st.integers(1, 14),
+    st.lists(st.tuples(st.integers(0, 13), st.integers(0, 13), st.sampled_from([0.0, 1.0])), max_size=25),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_large_graph_has_the_components_of_a_small_one(
+    n: int, listed: list[tuple[int, int, float]], directed: bool, weighted: bool
+) -> None:
+    kept = [edge for edge in listed if max(edge[:2]) < n]
+    source, target, weight = ([edge[at] for edge in kept] for at in range(3))
+    graph = Graph.from_edges(
+        source, target, num_nodes=n, weight=weight if weighted else None, directed=directed
+    )
+    one, other = components(graph), components_module._by_union(graph)
+    for name in ("labels", "sizes", "edges", "bipartite", "colours", "isolated"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+        assert getattr(one, name).dtype == getattr(other, name).dtype

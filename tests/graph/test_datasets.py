@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import time
 from pathlib import Path
@@ -20,6 +19,8 @@ from layerlab.graph.known import KNOWN, find
 from layerlab.graph.node_data import Split
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.lab.cache import cache_folder
+
+from ..loading import program
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,11 +74,7 @@ def test_the_file_in_the_package_is_small_and_holds_what_the_script_writes() -> 
 
 
 def test_the_build_script_reads_the_source_as_described() -> None:
-    spec = importlib.util.spec_from_file_location("build_cora", ROOT / "scripts" / "build_cora.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = program("scripts/build_cora.py")
     members = {
         script.CONTENT: b"7\t0\t1\tzoo\n5\t1\t1\tart\n9\t0\t0\tzoo\n",
         script.CITES: b"5\t7\n7\t5\n9\t9\n9\t5\n",

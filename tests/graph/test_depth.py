@@ -13,6 +13,7 @@ from layerlab.errors import UserError
 from layerlab.graph.depth import Decay, decay, label_signal
 from layerlab.graph.generate import block_model, cycle_model
 from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.store import StoredFeatures
 from layerlab.graph.structure import Graph
 
 
@@ -220,3 +221,21 @@ def test_energy_that_is_gone_at_once_is_gone_after_no_layer() -> None:
     # Every eigenvalue off the limit is 0: what is left drops to nothing just above depth 0.
     pairs = Graph.from_edges(np.arange(0, 20, 2), np.arange(1, 20, 2))
     assert decay(pairs, depth=2).layers_until(0.01) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_features_in_files_decay_as_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    path = Graph.from_edges(np.arange(59), np.arange(1, 60))
+    whole = generator.standard_normal((60, 40)).astype(np.float32)
+    stored = StoredFeatures((whole[:, :25], whole[:, 25:]))
+    exact = decay(path, whole, depth=6)
+    assert np.array_equal(decay(path, stored, depth=6).energy, exact.energy)
+    monkeypatch.setattr("layerlab.graph.depth._MEASURED_WHOLE", 100)
+    monkeypatch.setattr("layerlab.graph.depth._ROWS", 17)
+    large = decay(path, stored, depth=6, probes=24)
+    assert any("24 random combinations" in note for note in large.notes)
+    # A sum of squares over 24 random combinations has a relative standard deviation of about sqrt(2 / 24).
+    assert large.measured_energy == pytest.approx(exact.measured_energy, rel=0.35)
+    few = decay(path, StoredFeatures((whole[:, :3], whole[:, 3:5])), depth=6)
+    assert few.measured_energy == pytest.approx(decay(path, whole[:, :5], depth=6).measured_energy)
+    assert not few.notes

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerlab.cli import graph_attention
+from layerlab.cli import graph_attention, graph_convert
 from layerlab.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from layerlab.graph.sampling.batching import Batching
+    from layerlab.graph.sampling.memory import Choice
 
 app = typer.Typer(
     help="Inspect a graph; train, predict and race GCN, GAT, SGC and an MLP on its nodes.",
@@ -17,7 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Data = Annotated[str, typer.Argument(metavar="DATA", help="cora, citeseer, pubmed, or a folder of yours.")]
+_Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="cora, citeseer, pubmed, a folder of yours, or a store.")
+]
 _Protocol = Annotated[
     str | None,
     typer.Option(
@@ -25,11 +31,35 @@ _Protocol = Annotated[
         " Default: public where there is one."
     ),
 ]
+_BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Train in mini-batches of so many nodes. Default: a full batch where an estimate says that it fits into"
+        " memory, else 1024.",
+    ),
+]
+_Fanout = Annotated[
+    str | None,
+    typer.Option(
+        help="Neighbours that a mini-batch draws, one number a layer, the last layer's first, such as 15,10,5; 'all'"
+        " draws none. Says how many layers GCN and GAT have. Default: 15,10,5,5,... for the layers there are."
+    ),
+]
 _Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bits on one machine.")]
 
 
 def _command() -> list[str]:
     return ["layerlab", *sys.argv[1:]]
+
+
+def _batching(size: int | None, fanout: str | None) -> Batching | None:
+    """The mini-batches that were asked for."""
+    from layerlab.graph.sampling.batching import SIZE, Batching, parse_fanouts
+
+    if size is None and fanout is None:
+        return None
+    return Batching(size or SIZE, () if fanout is None else parse_fanouts(fanout))
 
 
 @app.command(
@@ -40,7 +70,8 @@ def inspect(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="cora, citeseer, pubmed, a folder of yours, an .npz, or a bare edge list."
+            metavar="DATA",
+            help="cora, citeseer, pubmed, a folder of yours, a store, an .npz, or a bare edge list.",
         ),
     ],
     train: Annotated[
@@ -59,7 +90,7 @@ def inspect(
     Eigenvalues are given with the bound of their residual. Without labels there is no prediction of depth.
     """
     from layerlab.cli import progress
-    from layerlab.cli.output import print_json, print_table, say
+    from layerlab.cli.output import answer, print_json, print_table, say
     from layerlab.graph.inspection import inspect as look
     from layerlab.graph.inspection import load_subject
     from layerlab.graph.runs import slug
@@ -97,9 +128,9 @@ def inspect(
         return
     print_table(f"{data}: {found.graph!r}", ["", "value", "residual", "what it is"], _facts(record), left=4)
     for sentence in record["findings"]:
-        typer.echo(f"  - {sentence}")
+        answer(f"  - {sentence}")
     for note in record["notes"]:
-        typer.echo(f"  note: {note}")
+        answer(f"  note: {note}")
     if "report" in record:
         say(f"report: {record['report']}")
 
@@ -154,6 +185,8 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(min=0.0, help="L2 penalty.")] = None,
     hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width (per head for gat).")] = None,
     dropout: Annotated[float | None, typer.Option(min=0.0, max=0.99, help="Share that is dropped.")] = None,
+    batch_size: _BatchSize = None,
+    fanout: _Fanout = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one model, with the settings of its paper unless told otherwise, and keep it in a run folder.
@@ -172,6 +205,7 @@ def train(
         "dropout": dropout,
     }
     folder = out or Path("runs") / f"{slug(data)}-{model}-{seed}"
+    batching = _batching(batch_size, fanout)
     try:
         with progress.epochs(f"{model} on {slug(data)}") as report:
             run = train_run(
@@ -181,7 +215,9 @@ def train(
                 protocol=protocol,
                 seed=seed,
                 overrides={name: value for name, value in given.items() if value is not None},
+                batching=batching,
                 command=_command(),
+                on_choice=None if as_json else _say_choice,
                 on_epoch=report,
                 on_compile=progress.compiling,
             )
@@ -220,7 +256,7 @@ def predict(
     from collections import Counter
 
     from layerlab.cli.output import print_json, print_table, say
-    from layerlab.graph.runs import predict_run
+    from layerlab.graph.prediction import predict_run
 
     predictions = predict_run(run, data)
     predictions.write(out)
@@ -248,6 +284,8 @@ def race(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
     ] = None,
+    batch_size: _BatchSize = None,
+    fanout: _Fanout = None,
     as_json: AsJson = False,
 ) -> None:
     """Train models side by side on the same splits and seeds, and compare them pair by pair.
@@ -257,12 +295,14 @@ def race(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
-    from layerlab.graph.runs import race_run, slug
+    from layerlab.graph.racing import race_run
+    from layerlab.graph.runs import slug
     from layerlab.lab.report.page import write
     from layerlab.lab.report.race import race_page
 
     names = [name.strip() for name in models.split(",") if name.strip()]
     folder = out or Path("runs") / f"race-{slug(data)}{f'-{protocol}' if protocol else ''}"
+    batching = _batching(batch_size, fanout)
     try:
         with progress.race(slug(data), names, seeds) as report:
             run, summary = race_run(
@@ -272,7 +312,9 @@ def race(
                 out=folder,
                 protocol=protocol,
                 jobs=jobs,
+                batching=batching,
                 command=_command(),
+                on_choice=None if as_json else lambda model, choice: _say_choice(choice, f"{model}: "),
                 on_cell=report,
                 on_compile=progress.compiling,
             )
@@ -286,6 +328,14 @@ def race(
     for title, columns, rows in _race_tables(summary):
         print_table(title, columns, rows)
     say(f"report: {page}")
+
+
+def _say_choice(choice: Choice, of: str = "") -> None:
+    """Full batch or mini-batches and why, where that is not plain."""
+    from layerlab.cli.output import say
+
+    if choice.notable:
+        say(of + choice.sentence)
 
 
 def _race_tables(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -324,3 +374,4 @@ def _race_tables(summary: dict[str, Any]) -> list[tuple[str, list[str], list[lis
 
 
 app.command(epilog=graph_attention.EPILOG)(graph_attention.attention)
+app.command(epilog=graph_convert.EPILOG)(graph_convert.convert)

@@ -40,7 +40,7 @@ def attention(
     labels, and what the model predicts with a mean in place of attention.
     """
     from layerlab.cli import progress
-    from layerlab.cli.output import print_json, print_table, say
+    from layerlab.cli.output import answer, print_json, print_table, say
     from layerlab.graph.attention_report import attention_report
 
     with progress.share(f"attention of {run.name}") as tell:
@@ -56,9 +56,9 @@ def attention(
     if rows:
         print_table("edges between different nodes, mean over the heads of the layer", columns, rows, left=6)
     for sentence in found.findings:
-        typer.echo(f"  - {sentence}")
+        answer(f"  - {sentence}")
     for note in found.notes:
-        typer.echo(f"  note: {note}")
+        answer(f"  note: {note}")
     if "report" in record:
         say(f"report: {record['report']}")
 

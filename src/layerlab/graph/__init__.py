@@ -42,6 +42,8 @@ _MODULES = (
     "convert",
     "experiments",
     "ops",
+    "prediction",
+    "racing",
     "reference",
     "runs",
     "settings",

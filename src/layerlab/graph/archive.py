@@ -33,7 +33,7 @@ def encode(dataset: NodeDataset) -> bytes:
     labels, names, and the split's positions.
     """
     source, target, weight = dataset.graph.edges()
-    features = dataset.features
+    features = dataset.feature_matrix
     arrays = {
         "format": np.array(FORMAT, dtype=np.uint8),
         "name": np.array(dataset.name),
@@ -54,7 +54,7 @@ def encode(dataset: NodeDataset) -> bytes:
     values = features.values.numpy()
     if not (values == 1).all():
         arrays["feature_values"] = values
-    if dataset.node_ids != tuple(map(str, range(dataset.num_nodes))):
+    if tuple(dataset.node_ids) != tuple(map(str, range(dataset.num_nodes))):
         arrays["node_ids"] = np.array(dataset.node_ids)
     if dataset.split is not None:
         for part in ("train", "validation", "test"):
@@ -64,22 +64,32 @@ def encode(dataset: NodeDataset) -> bytes:
     return out.getvalue()
 
 
+def _whole(arrays: Mapping[str, np.ndarray[Any, Any]], name: str, dtype: type[np.signedinteger[Any]]) -> Any:
+    """Whole numbers; a cast alone would take complex ones, and make others of fractions."""
+    array = arrays[name]
+    if array.dtype.kind not in "iu":
+        raise UserError(f"expected whole numbers as {name}, got {array.dtype}")
+    return array.astype(dtype)
+
+
 def _read(arrays: Mapping[str, np.ndarray[Any, Any]]) -> NodeDataset:
     if arrays["format"] != FORMAT:
         raise UserError(f"it has format {arrays['format']}, and this layerlab reads format {FORMAT}")
-    labels = arrays["labels"].astype(np.int64)
-    indices = arrays["feature_indices"].astype(np.int32)
+    labels = _whole(arrays, "labels", np.int64)
+    indices = _whole(arrays, "feature_indices", np.int32)
     values = arrays.get("feature_values", np.ones(indices.size, dtype=np.float32))
+    if values.dtype.kind not in "fiu":
+        raise UserError(f"expected numbers as feature_values, got {values.dtype}")
     shape = (labels.size, int(arrays["num_features"]))
-    features = sparse.csr_array((values, indices, arrays["feature_indptr"].astype(np.int32)), shape=shape)
+    features = sparse.csr_array((values, indices, _whole(arrays, "feature_indptr", np.int32)), shape=shape)
     features.check_format(full_check=True)
     ids = arrays.get("node_ids")
     has_split = "train" in arrays
     return NodeDataset(
         name=str(arrays["name"]),
         graph=Graph.from_edges(
-            arrays["edge_source"].astype(np.int64),
-            arrays["edge_target"].astype(np.int64),
+            _whole(arrays, "edge_source", np.int64),
+            _whole(arrays, "edge_target", np.int64),
             num_nodes=labels.size,
         ),
         features=SparseMatrix.from_scipy(features),

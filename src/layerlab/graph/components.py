@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from layerlab.graph.structure import Graph
+
+# Stored entries up to which everything is found by scipy at once, in about 100 bytes each.
+_MOST_IN_MEMORY = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,8 @@ def components(graph: Graph) -> Components:
     >>> found.bipartite.tolist(), found.colours.tolist(), found.isolated.tolist()
     ([True, True, False, True], [0, 0, 1, 1, -1, 0], [5])
     """
+    if graph.indices.size > _MOST_IN_MEMORY:
+        return _by_union(graph)
     n = graph.num_nodes
     source, target, weight = graph.edges()
     if weight is not None:
@@ -100,6 +106,52 @@ def components(graph: Graph) -> Components:
     )
 
 
+def _by_union(graph: Graph) -> Components:
+    """The same for a graph larger than memory: by union of sets, each node with a colour relative to its set's root.
+
+    Reference: R. Tarjan, Efficiency of a good but not linear set union algorithm, JACM 22 (1975).
+    """
+    from layerlab.graph.kernels import unions_cpu as kernels
+
+    n = graph.num_nodes
+    parent = np.arange(n, dtype=np.int64)
+    colour, odd = np.zeros((2, n), dtype=np.int8)
+    touched = np.zeros(n, dtype=bool)
+    for source, target in _joining(graph):
+        kernels.unite(source, target, parent, colour, odd)
+        touched[source] = touched[target] = True
+    kernels.flatten(parent, colour, odd)
+    labels, first = _numbered_by_first(parent)
+    bipartite = odd[parent[first]] == 0
+    # The smallest node of a component has colour 0.
+    colours = colour ^ colour[first][labels]
+    colours[~bipartite[labels]] = -1
+    edges = np.zeros(first.size, dtype=np.int64)
+    for source, target in _joining(graph):
+        once = source if graph.directed else source[source <= target]
+        edges += np.bincount(labels[once], minlength=first.size)
+    return Components(
+        labels=labels,
+        sizes=np.bincount(labels, minlength=first.size),
+        edges=edges,
+        bipartite=bipartite,
+        colours=colours,
+        isolated=np.flatnonzero(~touched),
+    )
+
+
+def _joining(graph: Graph) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The stored entries whose weight is not 0."""
+    begin = 0
+    for source, target in graph.entries():
+        if graph.weights is None:
+            yield source, target
+        else:
+            there = graph.weights[begin : begin + source.size] != 0
+            yield source[there], target[there]
+        begin += source.size
+
+
 def _join(nodes: int, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int32]:
     """A label for each node, equal where edges join them."""
     pattern = sp.coo_array((np.ones(source.size, dtype=np.int8), (source, target)), shape=(nodes, nodes))
@@ -107,7 +159,7 @@ def _join(nodes: int, source: NDArray[np.int64], target: NDArray[np.int64]) -> N
     return labels
 
 
-def _numbered_by_first(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered_by_first(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The labels renumbered in the order of their first nodes, and those nodes."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.argsort(first)

@@ -9,6 +9,8 @@ from layerlab.graph import archive
 from layerlab.graph.folder import load_folder
 from layerlab.graph.known import KNOWN
 from layerlab.graph.node_data import NodeDataset, Split
+from layerlab.graph.store.layout import is_store
+from layerlab.graph.store.opened import open_store
 
 __all__ = ["NodeDataset", "Split", "load"]
 
@@ -21,8 +23,8 @@ def load(name_or_path: str | Path, *, need_labels: bool = True) -> NodeDataset:
     two releases. The course protocol's random split is `layerlab.graph.splits.course_split`.
 
     Args:
-        name_or_path: "cora", "citeseer", "pubmed", or a folder with ``edges.csv`` and ``nodes.csv``
-            (see `layerlab.graph.folder.load_folder`).
+        name_or_path: "cora", "citeseer", "pubmed", a folder with ``edges.csv`` and ``nodes.csv``
+            (see `layerlab.graph.folder.load_folder`), or a store that `layerlab graph convert` made.
         need_labels: whether a folder without labels is refused; prediction needs none.
 
     Raises:
@@ -43,6 +45,8 @@ def load(name_or_path: str | Path, *, need_labels: bool = True) -> NodeDataset:
                 f"expected a data set ({', '.join(KNOWN)}) or a folder with edges.csv and nodes.csv; "
                 f"there is no '{name_or_path}'"
             )
+        if is_store(path):
+            return open_store(path).dataset(need_labels=need_labels)
         return load_folder(path, need_labels=need_labels)
     if not known.in_package and not known.is_here:
         raise UserError(f"{known.name} is not here yet; run `layerlab data get {known.name}`")

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from layerlab.errors import UserError
 from layerlab.graph.components import components
 from layerlab.graph.matrices import propagation
+from layerlab.graph.node_data import BlockFeatures
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 
 # Above this many numbers the measured decay, too, is taken on the random combinations of columns.
 _MEASURED_WHOLE = 30_000_000
+_ROWS = 1 << 16
 # Lanczos steps: the quadrature is exact for K up to this minus one, and converges fast beyond.
 _STEPS = 40
 _FARTHEST = 1_000_000
@@ -179,7 +181,7 @@ def label_signal(labels: ArrayLike) -> Floats:
 
 def decay(
     graph: Graph,
-    features: SparseMatrix | ArrayLike | None = None,
+    features: SparseMatrix | BlockFeatures | ArrayLike | None = None,
     *,
     depth: int = 32,
     self_loops: bool = True,
@@ -203,7 +205,8 @@ def decay(
 
     Args:
         graph: undirected, weights >= 0.
-        features: (n, d), dense or sparse; None takes white noise, whose energy lies evenly on the spectrum.
+        features: (n, d), dense or sparse, or the blocks of a store, of which (where they are large) random combinations
+            are taken; None takes white noise, whose energy lies evenly on the spectrum.
         depth: the largest K of the curves.
         self_loops: whether P has self-loops. Without them an isolated node loses its features in the first layer;
             they are left out from the start.
@@ -223,15 +226,23 @@ def decay(
     >>> d.energy.round(4).tolist() == d.measured_energy.round(4).tolist(), round(d.rate, 3)
     (True, 0.5)
     """
+    notes: tuple[str, ...] = ()
+    generator = np.random.default_rng(seed)
+    sketched = False
+    if isinstance(features, BlockFeatures) and not isinstance(features, SparseMatrix):
+        if math.prod(features.shape) <= _MEASURED_WHOLE:
+            features = features.to_sparse()
+        else:
+            if sketched := features.shape[1] > probes:
+                notes = (f"measured on {probes} random combinations of the columns",)
+            features = _sketch(features, generator, probes)
     x = _checked(graph, features, depth, probes, seed)
     operator = propagation(graph, self_loops)
     limit = _limit(graph, self_loops)
-    notes: tuple[str, ...] = ()
     if not self_loops and (alone := np.flatnonzero(np.diff(operator.indptr) == 0)).size:
         x = sp.diags_array((np.diff(operator.indptr) > 0).astype(np.float64)) @ x
-        notes = (f"{alone.size} nodes without a neighbour lose their features without self-loops; left out",)
+        notes += (f"{alone.size} nodes without a neighbour lose their features without self-loops; left out",)
     rest = _off(limit, x)
-    generator = np.random.default_rng(seed)
     weights_of: Floats
     sketch = x if x.shape[1] <= probes else x @ _signs(generator, x.shape[1], probes)
     if graph.num_nodes <= dense_up_to:
@@ -239,7 +250,7 @@ def decay(
         values, vectors = np.linalg.eigh(operator.toarray())
         nodes, weights_of = values[:, None], ((vectors.T @ rest) ** 2).sum(axis=1)[:, None]
     else:
-        method = "columns" if sketch is x else "probes"
+        method = "probes" if sketched or sketch is not x else "columns"
         start = rest if sketch is x else _off(limit, sketch)
         found = [_quadrature(operator, column) for column in start.T]
         nodes = _padded([pair[0] for pair in found])
@@ -271,6 +282,21 @@ def decay(
         self_loops,
         notes,
     )
+
+
+def _sketch(features: BlockFeatures, generator: np.random.Generator, probes: int) -> Floats:
+    """Random ±1 combinations of features that stay in their files, a block at a time; few columns as they are."""
+    rows, columns = features.shape
+    signs = np.eye(columns) if columns <= probes else _signs(generator, columns, probes)
+    found = np.zeros((rows, signs.shape[1]))
+    first = 0
+    for index in range(features.blocks):
+        block = features.block(index)
+        chosen = signs[first : first + block.shape[1]]
+        for begin in range(0, rows, _ROWS):
+            found[begin : begin + _ROWS] += block[begin : begin + _ROWS] @ chosen
+        first += block.shape[1]
+    return found
 
 
 def _checked(

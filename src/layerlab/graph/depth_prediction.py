@@ -176,7 +176,7 @@ def predict_depth(
     left, right = _halves(labels, HALVINGS, generator)
     targets = np.eye(dataset.num_classes)[labels]
     operator = dataset.graph.normalized_adjacency()
-    propagated, reached = normalise_rows(dataset.features).to_dense(), 0
+    propagated, reached = normalise_rows(dataset.feature_matrix).to_dense(), 0
     held_out = np.empty((HALVINGS, len(wanted)))
     for column, depth in enumerate(wanted):
         while reached < depth:

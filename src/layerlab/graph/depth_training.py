@@ -211,7 +211,7 @@ def train_depths(
         )
     validation, test = np.empty((2, len(parts), len(wanted)))
     operator = dataset.graph.normalized_adjacency()
-    x, reached = normalise_rows(dataset.features).to_dense(), 0
+    x, reached = normalise_rows(dataset.feature_matrix).to_dense(), 0
     together = max(1, min(_MOST_TOGETHER, _MOST_NUMBERS // max(1, x.numel())))
     for first in range(0, len(wanted), together):
         propagated = []

@@ -18,7 +18,8 @@ from layerlab.errors import UserError
 
 _DELIMITERS = "\t;,"  # on equal terms the earlier one: a comma may be a decimal point
 _SNIFFED_LINES = 100
-_HEADERS = (
+# The names of the columns source, target and weight, in lower case.
+HEADINGS = (
     frozenset({"source", "src", "from", "node1"}),
     frozenset({"target", "dst", "to", "node2", "destination"}),
     frozenset({"weight", "w", "value"}),
@@ -87,10 +88,61 @@ def read_edge_table(path: str | Path) -> EdgeTable:
     return EdgeTable(source, target, weight if width == 3 else None, lines)
 
 
-def _content(path: Path) -> str:
-    """The text with Unix line ends."""
+class Head(NamedTuple):
+    """The beginning of a table: ``columns`` are its names, or empty without a heading; ``rows`` the first ones."""
+
+    delimiter: str
+    columns: tuple[str, ...]
+    width: int
+    rows: list[list[str]]
+    bytes_per_row: float
+
+
+def read_head(path: str | Path, *, heading: bool, size: int = 1 << 18) -> Head:
+    """Look at the beginning of a table that may be larger than memory.
+
+    Args:
+        path: the file; its format as in `read_edge_table`.
+        heading: True: the first line names the columns, whatever they are. False: it is an edge list, whose first line
+            may name them.
+        size: bytes to look at.
+
+    Raises:
+        UserError: with file and line: not there, empty, not text, not an edge list.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "edges.tsv"
+    ...     _ = file.write_text("src\\tdst\\n1\\t2\\n")
+    ...     read_head(file, heading=False)[:4]
+    ('\\t', ('src', 'dst'), 2, [['1', '2']])
+    """
+    path = Path(path)
+    content = _content(path, size)
+    delimiter = _sniff(content)
+    columns: tuple[str, ...] = ()
+    rows: list[list[str]] = []
+    width = 0
+    for line, cells in _rows(content, delimiter, path):
+        if width == 0:
+            width = len(cells) if heading else _width(cells, path, line)
+            if heading or _is_header(cells, path, line):
+                columns = tuple(cells)
+                continue
+        if len(cells) == width:  # what is wrong with another line is for the reader of all lines to say
+            rows.append(cells)
+    if width == 0:
+        raise UserError("the file is empty; expected a line for each row of a table", file=path)
+    return Head(delimiter, columns, width, rows, len(content.encode()) / max(len(rows), 1))
+
+
+def _content(path: Path, size: int = -1) -> str:
+    """The text with Unix line ends; of a longer file the whole lines among the first ``size`` bytes."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(size)
+            if stream.read(1) and b"\n" in raw:
+                raw = raw[: raw.rindex(b"\n") + 1]
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror}); expected an edge list", file=path) from None
     try:
@@ -165,9 +217,9 @@ def _width(cells: list[str], path: Path, line: int) -> int:
 
 def _is_header(cells: list[str], path: Path, line: int) -> bool:
     names = [cell.lower() for cell in cells]
-    if not {names[0], names[1]} <= _HEADERS[0] | _HEADERS[1]:
+    if not {names[0], names[1]} <= HEADINGS[0] | HEADINGS[1]:
         return False
-    for name, known, what in zip(names, _HEADERS, ("source", "target", "weight"), strict=False):
+    for name, known, what in zip(names, HEADINGS, ("source", "target", "weight"), strict=False):
         if name not in known:
             raise UserError(
                 f"column '{name}' stands where '{what}' is expected; the columns are source,target[,weight]",

@@ -82,8 +82,11 @@ def component_ends(
     else:
         value, residual, vector = measure(block, trivial * (1.0 - 2.0 * colours))
         found["lowest"] = Found(value, residual, vector, residual <= tolerance, 0.0, True)
-    entries, multiplications = factor.cost(block)
-    affordable = entries <= _ENTRIES and multiplications <= _MULTIPLICATIONS
+    # A factor has at least the entries of the matrix below its diagonal; the estimate itself takes time and memory.
+    affordable = (block.nnz - trivial.size) // 2 <= _ENTRIES
+    if affordable:
+        entries, multiplications = factor.cost(block)
+        affordable = entries <= _ENTRIES and multiplications <= _MULTIPLICATIONS
     limit = int(min(5000, max(_STEPS, _WORK / (block.nnz + 10 * trivial.size))))
     ritz = extreme_eigenvalues(
         lambda x: block @ x,

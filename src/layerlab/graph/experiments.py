@@ -12,15 +12,35 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
+from layerlab.graph.sampling.batching import Batching
+from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings, settings_for
-from layerlab.graph.task import NodeTask, parts_for, schedule_for
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.task import NodeTask, Parts, parts_for, schedule_for
 from layerlab.lab.race import CellResult, RunCell
 from layerlab.lab.training import FitResult, fit
 
 
-def train(dataset: NodeDataset, settings: Settings, protocol: str, seed: int, **options: Any) -> FitResult:
+def task_for(
+    dataset: NodeDataset, parts: Parts, settings: Settings, batching: Batching | None
+) -> NodeTask | BatchTask:
+    """What is trained: in one batch, or in mini-batches."""
+    if batching is None:
+        return NodeTask(dataset, parts, settings)
+    return BatchTask(dataset, parts, settings, batching)
+
+
+def train(
+    dataset: NodeDataset,
+    settings: Settings,
+    protocol: str,
+    seed: int,
+    *,
+    batching: Batching | None = None,
+    **options: Any,
+) -> FitResult:
     """Train one model on one split; ``options`` go to `layerlab.lab.training.fit`."""
-    task = NodeTask(dataset, parts_for(dataset, protocol, seed), settings)
+    task = task_for(dataset, parts_for(dataset, protocol, seed), settings, batching)
     return fit(task, schedule_for(settings), seed=seed, **options)
 
 
@@ -29,13 +49,16 @@ def fingerprint(dataset: NodeDataset) -> str:
     digest = hashlib.sha256(str(dataset.features.shape).encode())
     graph, features = dataset.graph, dataset.features
     arrays: list[NDArray[Any] | None] = [graph.indptr, graph.indices, graph.weights, dataset.labels]
-    arrays += [part.numpy() for part in (features.crow, features.col, features.values)]
+    if isinstance(features, SparseMatrix):
+        arrays += [part.numpy() for part in (features.crow, features.col, features.values)]
+    else:
+        arrays += [features.block(index) for index in range(features.blocks)]
     if dataset.split is not None:
         arrays += [dataset.split.train, dataset.split.validation, dataset.split.test]
     for array in arrays:
         if array is not None:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 
@@ -51,11 +74,18 @@ def _loaded(data: str, expected: str) -> NodeDataset:
 
 
 def _run_cell(
-    data: str, expected: str, protocol: str, overrides: dict[str, dict[str, Any]], model: str, seed: int
+    data: str,
+    expected: str,
+    protocol: str,
+    overrides: dict[str, dict[str, Any]],
+    batchings: dict[str, Batching],
+    model: str,
+    seed: int,
 ) -> CellResult:
     dataset = _loaded(data, expected)
     settings = replace(settings_for(model, protocol, dataset.name), **overrides.get(model, {}))
-    return {**train(dataset, settings, protocol, seed).record(), "settings": asdict(settings)}
+    result = train(dataset, settings, protocol, seed, batching=batchings.get(model))
+    return {**result.record(), "settings": asdict(settings)}
 
 
 def cells_of(
@@ -64,6 +94,7 @@ def cells_of(
     overrides: dict[str, dict[str, Any]] | None = None,
     *,
     expected: str | None = None,
+    batchings: dict[str, Batching] | None = None,
 ) -> RunCell:
     """What `layerlab.lab.race.race` runs: ``(model, seed) -> result`` on a data set under a protocol.
 
@@ -72,5 +103,7 @@ def cells_of(
         protocol: "public", "random" or "course".
         overrides: fields of `Settings` to change, by model.
         expected: the `fingerprint` that the data must have; None takes them as they are now.
+        batchings: the models that train in mini-batches.
     """
-    return partial(_run_cell, data, expected or fingerprint(load(data)), protocol, overrides or {})
+    digest = expected or fingerprint(load(data))
+    return partial(_run_cell, data, digest, protocol, overrides or {}, batchings or {})

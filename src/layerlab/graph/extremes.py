@@ -91,8 +91,10 @@ def extremes(
         watch: told the fraction done and what goes on.
     """
     order, starts = _by_size(components)
-    matrix = sp.csr_array(matrix)
-    matrix.eliminate_zeros()
+    if not matrix.data.all():
+        # In a copy: the arrays may be those of the graph.
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
     if components.count > 1:
         matrix = matrix[order][:, order]
     known = known[order]

@@ -335,7 +335,7 @@ def disjoint_union(datasets: Sequence[NodeDataset], *, name: str = "union") -> N
     return NodeDataset(
         name,
         Graph.from_edges(*ends, num_nodes=int(offsets[-1])),
-        SparseMatrix.from_scipy(sparse.vstack([one.features.to_scipy() for one in datasets])),
+        SparseMatrix.from_scipy(sparse.vstack([one.feature_matrix.to_scipy() for one in datasets])),
         np.concatenate([one.labels for one in datasets]),
         head.class_names,
         tuple(map(str, range(int(offsets[-1])))),

@@ -127,40 +127,71 @@ def homophily(graph: Graph, labels: ArrayLike) -> Homophily:
     if classes.size and classes.min() < UNKNOWN:
         raise UserError(f"expected labels from -1 (unknown) on, got {classes.min()}")
     known = classes != UNKNOWN
-    source, target, _ = graph.edges()
-    proper = source != target
-    labelled = proper & known[source] & known[target]
-    left_out = int(proper.sum()) - int(labelled.sum())
-    source, target = source[labelled], target[labelled]
     names, position = np.unique(classes[known], return_inverse=True)
-    if not source.size or names.size < 2:
-        nan = math.nan
-        return Homophily(nan, nan, nan, nan, nan, nan, source.size, left_out)
     compact = np.full(classes.size, -1)
     compact[known] = position
-    return _measure(source, target, compact, names.size, left_out)
+    counted = _count(graph, compact, names.size)
+    if not counted.edges or names.size < 2:
+        nan = math.nan
+        return Homophily(nan, nan, nan, nan, nan, nan, counted.edges, counted.left_out)
+    return _measure(counted, compact, names.size)
 
 
-def _measure(
-    source: NDArray[np.int64],
-    target: NDArray[np.int64],
-    classes: NDArray[np.int64],
-    count: int,
-    left_out: int,
-) -> Homophily:
-    m = source.size
-    agree = (classes[source] == classes[target]).astype(np.float64)
-    ends, both = np.concatenate([source, target]), np.concatenate([agree, agree])
-    degree = np.bincount(ends, minlength=classes.size)
-    agreeing = np.bincount(ends, weights=both, minlength=classes.size)
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """What is counted over the edges.
+
+    Attributes:
+        edges: between labelled nodes, loops left out.
+        left_out: other edges that are no loops.
+        agree: edges within a class.
+        degree: (n) counted edges of each node.
+        agreeing: (n) of these within its class.
+        joint: (classes, classes) ordered pairs of ends.
+    """
+
+    edges: int
+    left_out: int
+    agree: int
+    degree: NDArray[np.int64]
+    agreeing: NDArray[np.int64]
+    joint: NDArray[np.int64]
+
+
+def _count(graph: Graph, classes: NDArray[np.int64], count: int) -> _Counts:
+    """One pass over the graph, a few million entries at a time."""
+    n = classes.size
+    degree, agreeing = np.zeros((2, n), dtype=np.int64)
+    joint = np.zeros(count * count, dtype=np.int64)
+    edges = left_out = agree = 0
+    for source, target in graph.entries():
+        # An undirected edge is stored at both of its ends: once is enough.
+        proper = source != target if graph.directed else source < target
+        source, target = source[proper], target[proper]
+        labelled = (classes[source] >= 0) & (classes[target] >= 0)
+        left_out += int(labelled.size - labelled.sum())
+        source, target = source[labelled], target[labelled]
+        one, other = classes[source], classes[target]
+        same = one == other
+        edges += source.size
+        agree += int(same.sum())
+        for ends in (source, target):
+            degree += np.bincount(ends, minlength=n)
+            agreeing += np.bincount(ends[same], minlength=n)
+        joint += np.bincount(one * count + other, minlength=joint.size)
+        joint += np.bincount(other * count + one, minlength=joint.size)
+    return _Counts(edges, left_out, agree, degree, agreeing, joint.reshape(count, count))
+
+
+def _measure(counted: _Counts, classes: NDArray[np.int64], count: int) -> Homophily:
+    m, degree, agreeing = counted.edges, counted.degree, counted.agreeing
     # Ordered pairs of classes over both directions: symmetric, with the degree shares as margins.
-    pairs = classes[ends] * count + classes[np.concatenate([target, source])]
-    joint = np.bincount(pairs, minlength=count * count).reshape(count, count) / (2 * m)
+    joint = counted.joint / (2 * m)
     margin = joint.sum(axis=1)
     sizes = np.bincount(classes[classes >= 0], minlength=count)
     within = np.divide(np.diag(joint), margin, out=np.zeros(count), where=margin > 0)
     excess = np.maximum(within - sizes / sizes.sum(), 0.0)
-    edge, expected = float(agree.mean()), float((margin**2).sum())
+    edge, expected = counted.agree / m, float((margin**2).sum())
     one = _entropy(margin)
     return Homophily(
         edge=edge,
@@ -170,7 +201,7 @@ def _measure(
         informativeness=max(0.0, 2 - _entropy(joint.ravel()) / one) if one > 0 else math.nan,
         expected=expected,
         edges=m,
-        unlabelled_edges=left_out,
+        unlabelled_edges=counted.left_out,
     )
 
 

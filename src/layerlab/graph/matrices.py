@@ -60,4 +60,6 @@ def propagation(graph: Graph, self_loops: bool = True) -> sp.csr_array:
     >>> propagation(Graph.from_edges([0], [1])).toarray().round(12).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
-    return graph.normalized_adjacency(self_loops, dtype=torch.float64).to_scipy()
+    found = graph.normalized_adjacency(self_loops, dtype=torch.float64)
+    # Over the graph's own memory: of a large graph every copy counts. It must not be changed in place.
+    return sp.csr_array((found.numbers, *reversed(found.pattern.arrays)), shape=found.shape)

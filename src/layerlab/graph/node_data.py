@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.graph.sparse import SparseMatrix
@@ -65,6 +68,37 @@ class Split:
         return self.train.size, self.validation.size, self.test.size
 
 
+class Features(Protocol):
+    """What every kind of features can do: a `SparseMatrix` in memory, or the blocks of a store's files."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Nodes, columns."""
+        ...
+
+    def rows(self, nodes: Tensor) -> SparseMatrix | Tensor:
+        """The features of the given nodes, float32, in the given order: sparse or dense, as they are kept."""
+        ...
+
+
+@runtime_checkable
+class BlockFeatures(Features, Protocol):
+    """Features that stay in their files, in blocks of columns."""
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        ...
+
+    def block(self, index: int) -> NDArray[np.float32]:
+        """The columns of one block: ``(n, width)``."""
+        ...
+
+    def to_sparse(self) -> SparseMatrix:
+        """All of them in memory; UserError where they are too large for that."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class NodeDataset:
     """A graph whose nodes have features and (some of them) a class.
@@ -72,7 +106,7 @@ class NodeDataset:
     Args:
         name: short name.
         graph: the graph.
-        features: nodes x features, float32, as given (not normalised).
+        features: nodes x features, float32, as given (not normalised): a matrix, or those of a store.
         labels: ``(nodes,)``, the position of each node's class in ``class_names``; -1 where it is unknown.
         class_names: one name a class.
         node_ids: the source's own name of each node.
@@ -93,10 +127,10 @@ class NodeDataset:
 
     name: str
     graph: Graph
-    features: SparseMatrix
+    features: SparseMatrix | BlockFeatures
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    node_ids: tuple[str, ...]
+    node_ids: Sequence[str]
     split: Split | None
     source: str
     notes: tuple[str, ...] = ()
@@ -147,3 +181,12 @@ class NodeDataset:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def feature_matrix(self) -> SparseMatrix:
+        """The features as one matrix in memory, which full-batch models and the inspection take.
+
+        Raises:
+            UserError: a store's features are too large for that.
+        """
+        return self.features if isinstance(self.features, SparseMatrix) else self.features.to_sparse()

@@ -1,33 +1,29 @@
-"""Runs of this room on disk: train one model, predict with it, race several. The command line calls these."""
+"""Training runs of this room on disk: train one model and keep it, open what was trained."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
-from layerlab.graph.experiments import cells_of, fingerprint
-from layerlab.graph.settings import MODELS, Settings, settings_for
+from layerlab.graph.experiments import fingerprint, task_for
+from layerlab.graph.sampling.batching import Batching
+from layerlab.graph.sampling.memory import Choice, choose
+from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
-from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
-from layerlab.lab.files import write_atomic
-from layerlab.lab.kernels import kept
-from layerlab.lab.race import CellResult, Workers, race, summarise
-from layerlab.lab.records import RunFolder, create_run
+from layerlab.graph.task import build_model, normalise_rows, parts_for, schedule_for
+from layerlab.lab.kernels import kept as compiled
+from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.trained import finish_training, is_trained, open_training, rebuild
-from layerlab.lab.training import fit, one_thread
+from layerlab.lab.training import fit
 
 TRAIN_KIND = "graph-train"
-RACE_KIND = "graph-race"
 RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "step_seconds", "seconds", "curves")
 
 
@@ -45,14 +41,15 @@ def default_protocol(dataset: NodeDataset) -> str:
     return "random" if dataset.split is None else "public"
 
 
-def are_compiled(models: Sequence[str]) -> bool:
+def are_compiled(models: Sequence[str], *, samples: bool = False) -> bool:
     """Whether this machine keeps compiled code of the kernels that these models train with."""
     files = [
-        "products_cpu",
-        "loss_cpu",
-        *(["attention_cpu", "attention_backward_cpu"] if "gat" in models else []),
+        "kernels.products_cpu",
+        "kernels.loss_cpu",
+        *(["kernels.attention_cpu", "kernels.attention_backward_cpu"] if "gat" in models else []),
+        *(["sampling.kernel_cpu"] if samples else []),
     ]
-    return kept.are_kept(f"layerlab.graph.kernels.{file}" for file in files)
+    return compiled.are_kept(f"layerlab.graph.{file}" for file in files)
 
 
 def train_run(
@@ -63,7 +60,9 @@ def train_run(
     protocol: str | None = None,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
+    batching: Batching | None = None,
     command: Sequence[str] = (),
+    on_choice: Callable[[Choice], None] | None = None,
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
     on_compile: Callable[[], None] | None = None,
 ) -> RunFolder:
@@ -77,12 +76,16 @@ def train_run(
         protocol: "public", "random" or "course"; None takes the data set's own split if it has one.
         seed: of weights, dropout and (for "random" and "course") the split.
         overrides: fields of `Settings` to change.
+        batching: mini-batches; its fan-outs, where given, say how many layers a GCN or GAT has. None: a full
+            batch where an estimate says that it fits into memory, or what was so chosen when the folder's run began.
         command: what was typed, for the record.
+        on_choice: called before anything is trained with what was chosen, full batch or mini-batches, and why.
         on_epoch: called with the epoch, the largest possible epoch and the metrics.
         on_compile: called before training if kernels are compiled first, which takes about 20 seconds.
 
     Returns:
-        The finished run; its ``meta["results"]`` holds metrics, curves, times and parameters.
+        The finished run; its ``meta["results"]`` holds metrics, curves, times, parameters and, as ``memory``, the
+        choice of batches.
 
     Raises:
         UserError: unknown data, model or protocol, a setting out of range, data that the protocol does not fit, or a
@@ -90,9 +93,13 @@ def train_run(
     """
     dataset = load(data)
     protocol = protocol or default_protocol(dataset)
-    settings = replace(settings_for(model, protocol, dataset.name), **(overrides or {}))
-    task = NodeTask(dataset, parts_for(dataset, protocol, seed), settings)
-    config = {
+    kept = None if batching else _chosen_before(out)
+    changed = {**layers_of(batching or kept, model), **(overrides or {})}
+    settings = replace(settings_for(model, protocol, dataset.name), **changed)
+    parts = parts_for(dataset, protocol, seed)
+    choice = choose(dataset, parts, settings, batching or kept)
+    task = task_for(dataset, parts, settings, choice.batching)
+    config: dict[str, Any] = {
         "data": dataset.name,
         "fingerprint": fingerprint(dataset),
         "protocol": protocol,
@@ -101,12 +108,16 @@ def train_run(
         "features": dataset.num_features,
         "classes": list(dataset.class_names),
     }
+    if choice.batching is not None:
+        config["batching"] = {**choice.batching.record(), "asked": batching is not None}
     run = create_run(out, TRAIN_KIND, command, config)
     checkpoint = run.path / "checkpoint.safetensors"
     if is_trained(run, RESULTS):
         checkpoint.unlink(missing_ok=True)
         return run
-    if on_compile is not None and not are_compiled((model,)):
+    if on_choice is not None:
+        on_choice(choice)
+    if on_compile is not None and not are_compiled((model,), samples=choice.batching is not None):
         on_compile()
     result = fit(
         task,
@@ -118,35 +129,30 @@ def train_run(
         if on_epoch is None
         else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
     )
-    finish_training(run, result.model, result.record())
+    finish_training(run, result.model, {**result.record(), "memory": choice.record()})
     checkpoint.unlink(missing_ok=True)
     return run
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The most probable class of every node of a data set.
+def layers_of(batching: Batching | None, model: str) -> dict[str, int]:
+    """The setting that fan-outs make: one a layer.
 
-    Args:
-        node_ids: the data set's own ids.
-        labels: the class names.
-        probabilities: softmax probability of that class.
+    >>> layers_of(Batching(8, (15, 10, 5)), "gcn"), layers_of(Batching(8, (15, 10, 5)), "mlp")
+    ({'layers': 3}, {})
     """
+    given = () if batching is None else batching.fanouts
+    return {"layers": len(given)} if given and model in ("gcn", "gat") else {}
 
-    node_ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
 
-    def write(self, path: Path) -> None:
-        """As CSV with the columns id, label, probability; whole or not at all."""
-        text = io.StringIO(newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("id", "label", "probability"))
-        table.writerows(
-            (node, label, f"{probability:.6f}")
-            for node, label, probability in zip(self.node_ids, self.labels, self.probabilities, strict=True)
-        )
-        write_atomic(path, text.getvalue().encode())
+def _chosen_before(out: Path) -> Batching | None:
+    """The mini-batches that were chosen for a run that is there already: the free memory changes between sittings."""
+    try:
+        recorded = open_run(out, TRAIN_KIND).meta["config"].get("batching")
+        if recorded is None or recorded["asked"]:
+            return None
+        return Batching(recorded["size"], tuple(recorded["fanouts"]))
+    except (UserError, KeyError, TypeError):
+        return None  # no run, or not one to go on with, which `create_run` says
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +176,7 @@ class TrainedRun:
     @property
     def features(self) -> SparseMatrix:
         """The features as the model takes them."""
-        return normalise_rows(self.dataset.features)
+        return normalise_rows(self.dataset.feature_matrix)
 
 
 def open_trained(
@@ -204,32 +210,6 @@ def open_trained(
     return TrainedRun(run, settings, classes, dataset, network)
 
 
-def predict_run(run_path: Path, data: str) -> Predictions:
-    """Predict every node of a data set with a trained run.
-
-    Args:
-        run_path: a folder that `train_run` made.
-        data: a data set with the same feature columns; labels are not needed.
-
-    Raises:
-        UserError: not a training run, not finished, damaged, or the features do not fit.
-    """
-    trained = open_trained(run_path, lambda run: load(data, need_labels=False))
-    dataset, model, classes = trained.dataset, trained.model, trained.classes
-    with torch.no_grad(), one_thread():
-        probabilities = torch.softmax(model(trained.features, dataset.graph), dim=1)
-    if not torch.isfinite(probabilities).all():
-        raise UserError(
-            "the model's output is not finite; its weights are damaged, train again", file=run_path
-        )
-    best = probabilities.max(dim=1)
-    return Predictions(
-        dataset.node_ids,
-        tuple(classes[index] for index in best.indices.tolist()),
-        tuple(best.values.tolist()),
-    )
-
-
 def _trained(run: RunFolder) -> tuple[Settings, int, list[str]]:
     """Settings, number of features and classes of a training run, read as data of unknown origin."""
     config, file = run.meta["config"], run.path / "run.json"
@@ -244,83 +224,3 @@ def _trained(run: RunFolder) -> tuple[Settings, int, list[str]]:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UserError(f"expected a list of class names, got {classes!r}; {mend}", file=file)
     return settings, features, classes
-
-
-def race_run(
-    data: str,
-    models: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    out: Path,
-    protocol: str | None = None,
-    jobs: int | None = None,
-    workers: Workers | None = None,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    command: Sequence[str] = (),
-    on_cell: Callable[[CellResult], None] | None = None,
-    on_compile: Callable[[], None] | None = None,
-) -> tuple[RunFolder, dict[str, Any]]:
-    """Race models on a data set; every cell that the folder holds already is taken from there.
-
-    The folder belongs to a data set, a protocol and the models' settings, not to a list of models or a number of
-    seeds, so a race can be widened: ask again with more of either, and only what is missing runs.
-
-    Args:
-        data: a data set's name or folder.
-        models: names of `layerlab.graph.settings.MODELS`.
-        seeds: the same for every model. Under "random" and "course" a seed also draws the split.
-        out: the run folder.
-        protocol: as for `train_run`.
-        jobs: processes; the number of cores when None.
-        overrides: fields of `Settings` to change, by model.
-        workers: processes that are there already, in place of ``jobs`` new ones.
-        command: what was typed, for the record.
-        on_cell: called with each finished cell.
-        on_compile: as for `train_run`.
-
-    Returns:
-        The run and the summary of test accuracy (validation accuracy where there is no test part; see
-        `layerlab.lab.race.summarise`), with ``data``, ``protocol`` and ``seeds`` added, and ``losses`` by model.
-
-    Raises:
-        UserError: as `train_run`; no model, no seed, or one that is named twice.
-    """
-    if not models or not seeds:
-        raise UserError(f"expected at least one model ({', '.join(MODELS)}) and one seed")
-    if unknown := [model for model in (*models, *(overrides or {})) if model not in MODELS]:
-        raise UserError(f"unknown model {unknown[0]!r}; expected one of {', '.join(MODELS)}")
-    if len(set(models)) < len(models) or len(set(seeds)) < len(seeds):
-        raise UserError("expected each model and each seed once; leave out what is named twice")
-    dataset = load(data)
-    protocol = protocol or default_protocol(dataset)
-    changed = {model: dict(fields) for model, fields in (overrides or {}).items()}
-    # What would fail in every worker fails here, before anything is written.
-    settings = {
-        model: replace(settings_for(model, protocol, dataset.name), **changed.get(model, {}))
-        for model in MODELS
-    }
-    parts = parts_for(dataset, protocol, min(seeds))
-    NodeTask(dataset, parts, settings[MODELS[0]])
-    digest = fingerprint(dataset)
-    config = {
-        "data": dataset.name,
-        "fingerprint": digest,
-        "protocol": protocol,
-        "settings": {model: asdict(settings[model]) for model in MODELS},
-    }
-    run = create_run(out, RACE_KIND, command, config)
-    if on_compile is not None and not are_compiled(models):
-        on_compile()
-    run_cell = cells_of(data, protocol, changed, expected=digest)
-    cells = race(run_cell, models, seeds, jobs=jobs, workers=workers, folder=run, on_cell=on_cell)
-    # A data set whose split has no test part is compared on validation, and the summary says so.
-    part = "test" if len(parts.test) else "validation"
-    summary = {
-        "data": dataset.name,
-        "protocol": protocol,
-        "seeds": list(seeds),
-        **summarise(cells, f"{part}_accuracy"),
-        "losses": summarise(cells, f"{part}_loss")["contestants"],
-    }
-    run.finish(summary)
-    return run, summary

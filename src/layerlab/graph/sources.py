@@ -11,6 +11,8 @@ from layerlab.graph.datasets import load
 from layerlab.graph.edge_table import read_edge_table
 from layerlab.graph.known import KNOWN
 from layerlab.graph.npz import from_npz
+from layerlab.graph.store.layout import is_store
+from layerlab.graph.store.opened import open_store
 from layerlab.graph.structure import Graph
 
 
@@ -21,8 +23,8 @@ def load_graph(data: str | Path) -> Graph:
     from a folder's files more than its format asks for, and need not be there.
 
     Args:
-        data: "cora", "citeseer" or "pubmed"; a folder as `layerlab.graph.datasets.load` takes; an ``.npz`` that
-            `layerlab.graph.npz.to_npz` wrote; or any other file, read by `edge_list`.
+        data: "cora", "citeseer" or "pubmed"; a folder as `layerlab.graph.datasets.load` takes, or a store; an
+            ``.npz`` that `layerlab.graph.npz.to_npz` wrote; or any other file, read by `edge_list`.
 
     Raises:
         UserError: nothing there by that name, or whatever the reader has to say about it.
@@ -31,6 +33,8 @@ def load_graph(data: str | Path) -> Graph:
     Graph(2708 nodes, 5278 undirected edges)
     """
     path = Path(data)
+    if str(data) not in KNOWN and is_store(path):
+        return open_store(path).graph
     if str(data) in KNOWN or path.is_dir():
         return load(data, need_labels=False).graph
     if not path.exists():

@@ -229,6 +229,8 @@ def _obstacles(graph: Graph) -> tuple[str, ...]:
 
 def _weights_like(graph: Graph, condition: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> int:
     """How many edges have such a weight."""
+    if graph.weights is None:
+        return 0
     weight = graph.edges()[2]
     return 0 if weight is None else int(np.count_nonzero(condition(weight)))
 

@@ -5,9 +5,11 @@ Everything else in this room reads a `Graph`; nothing writes one.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, cast
+from typing import Any, Literal, NamedTuple, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,32 @@ import torch
 from layerlab.errors import UserError
 from layerlab.graph.edges import FloatArray, IntArray, Numbers, compress, index_dtype, plural
 from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.lab.arrays import is_mapped
+
+# Entries of the runs in which a graph is gone through: some ten bytes of work space each, 40 MB.
+_PART = 1 << 22
+
+
+class _Part(NamedTuple):
+    """The rows begin … end−1: their entries, and the row of each of these."""
+
+    begin: int
+    end: int
+    entries: slice
+    rows: IntArray
+
+
+def _tensor(array: IntArray) -> torch.Tensor:
+    """As a tensor. A copy: torch tensors cannot be read-only, and the graph must not change through them.
+
+    Except where the array lies in a file: it may be larger than memory, and its map is private (`open_array`).
+    """
+    if is_mapped(array):
+        view = array.view()
+        with contextlib.suppress(ValueError):  # a map that somebody else made read-only
+            view.setflags(write=True)
+            return torch.from_numpy(view)
+    return torch.tensor(array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,7 +162,8 @@ class Graph:
     def num_self_loops(self) -> int:
         """Number of nodes with an edge to themselves."""
         if "self-loops" not in self._cache:
-            self._cache["self-loops"] = int(np.count_nonzero(self._rows() == self.indices))
+            found = (np.count_nonzero(part.rows == self.indices[part.entries]) for part in self._parts())
+            self._cache["self-loops"] = int(sum(found))
         return cast(int, self._cache["self-loops"])
 
     @property
@@ -150,7 +179,8 @@ class Graph:
         [1, 3]
         """
         touched = np.diff(self.indptr) > 0
-        touched[self.indices] = True
+        for part in self._parts():
+            touched[self.indices[part.entries]] = True
         return np.flatnonzero(~touched)
 
     def degrees(self, direction: Literal["out", "in"] = "out") -> FloatArray:
@@ -172,9 +202,20 @@ class Graph:
         """
         if direction not in ("out", "in"):
             raise UserError(f"direction must be 'out' or 'in', got {direction!r}")
-        ends = self._rows() if direction == "out" else self.indices
-        sums = np.bincount(ends, weights=self.weights, minlength=self.num_nodes)
-        return sums.astype(np.float64, copy=False)
+        if direction == "in" and self.directed:
+            if self.weighted or "transpose" in self._cache:
+                return self.transpose().degrees("out")
+            counts = np.zeros(self.num_nodes, dtype=np.int64)
+            for part in self._parts():
+                counts += np.bincount(self.indices[part.entries], minlength=self.num_nodes)
+            return counts.astype(np.float64)
+        if self.weights is None:
+            return np.diff(self.indptr).astype(np.float64)
+        sums = np.empty(self.num_nodes)
+        for part in self._parts():
+            weights, rows = self.weights[part.entries], part.rows - part.begin
+            sums[part.begin : part.end] = np.bincount(rows, weights=weights, minlength=part.end - part.begin)
+        return sums
 
     def edges(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray | None]:
         """The edges as (source, target, weight or None), sorted; an undirected edge once, source <= target.
@@ -188,6 +229,15 @@ class Graph:
             return source, target, weight
         once = source <= target
         return source[once], target[once], None if weight is None else weight[once]
+
+    def entries(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """All stored entries as (row, column), in order, some millions at a time: of an undirected edge both.
+
+        >>> [(row.tolist(), column.tolist()) for row, column in Graph.from_edges([0, 2], [1, 2]).entries()]
+        [([0, 1, 2], [1, 0, 2])]
+        """
+        for part in self._parts():
+            yield part.rows, self.indices[part.entries]
 
     # ------------------------------------------------------------------ derived graphs
 
@@ -203,7 +253,8 @@ class Graph:
             return self
         if "transpose" not in self._cache:
             shape, dtype = (self.num_nodes, self.num_nodes), self.indices.dtype
-            csr = sp.csr_array((self._values(), self.indices, self.indptr), shape=shape).T.tocsr()
+            values = np.ones(self.indices.size, dtype=np.int8) if self.weights is None else self.weights
+            csr = sp.csr_array((values, self.indices, self.indptr), shape=shape).T.tocsr()
             indptr, indices = csr.indptr.astype(dtype), csr.indices.astype(dtype)
             weights = csr.data if self.weighted else None
             other = Graph(self.num_nodes, True, indptr, indices, weights, self.notes)
@@ -223,17 +274,25 @@ class Graph:
         if self.num_self_loops == self.num_nodes:
             return self
         if "looped" not in self._cache:
-            rows = self._rows()
             lacking = np.ones(self.num_nodes, dtype=bool)
-            lacking[rows[rows == self.indices]] = False
-            nodes = np.flatnonzero(lacking)
-            # Rows are sorted, so a loop goes behind the entries left of the diagonal.
-            left = np.bincount(rows[self.indices < rows], minlength=self.num_nodes)
-            places = (self.indptr[:-1] + left)[nodes]
-            dtype = index_dtype(self.num_nodes, self.indices.size + nodes.size)
-            indptr = (self.indptr + np.concatenate([[0], np.cumsum(lacking)])).astype(dtype)
-            indices = np.insert(self.indices.astype(dtype), places, nodes)
-            weights = None if self.weights is None else np.insert(self.weights, places, 1.0)
+            for part in self._parts():
+                lacking[part.rows[part.rows == self.indices[part.entries]]] = False
+            added = np.concatenate([[0], np.cumsum(lacking)])
+            total = self.indices.size + int(added[-1])
+            dtype = index_dtype(self.num_nodes, total)
+            indptr = (self.indptr + added).astype(dtype)
+            indices = np.empty(total, dtype=dtype)
+            weights = None if self.weights is None else np.empty(total)
+            for part in self._parts():
+                own = self.indices[part.entries]
+                nodes = np.flatnonzero(lacking[part.begin : part.end]) + part.begin
+                # Rows are sorted, so a loop goes behind the entries left of the diagonal.
+                left = np.bincount(part.rows[own < part.rows] - part.begin, minlength=part.end - part.begin)
+                places = self.indptr[nodes] - part.entries.start + left[nodes - part.begin]
+                into = slice(int(indptr[part.begin]), int(indptr[part.end]))
+                indices[into] = np.insert(own.astype(dtype), places, nodes)
+                if weights is not None and self.weights is not None:
+                    weights[into] = np.insert(self.weights[part.entries], places, 1.0)
             looped = Graph(self.num_nodes, self.directed, indptr, indices, weights, self.notes)
             self._cache["looped"] = looped
         return cast(Graph, self._cache["looped"])
@@ -254,7 +313,7 @@ class Graph:
         """
         key = ("adjacency", dtype)
         if key not in self._cache:
-            self._cache[key] = self._operator(self._values(), dtype)
+            self._cache[key] = self._operator(self._values, dtype)
         return cast(SparseMatrix, self._cache[key])
 
     def normalized_adjacency(
@@ -285,7 +344,8 @@ class Graph:
         """
         key = ("normalized", bool(self_loops), dtype)
         if key not in self._cache:
-            received = (self.with_self_loops() if self_loops else self).transpose()
+            # Transposed first: a store has the transpose, but not that of the graph with self-loops.
+            received = self.transpose().with_self_loops() if self_loops else self.transpose()
             degree = received.degrees("out")
             if (bad := np.flatnonzero(~((degree >= 0) & np.isfinite(degree)))).size:
                 raise UserError(
@@ -294,8 +354,11 @@ class Graph:
                 )
             root = np.zeros_like(degree)
             np.divide(1.0, np.sqrt(degree), out=root, where=degree > 0)
-            # The product of the roots first: it commutes, so P is symmetric to the last bit where A is.
-            values = received._values() * (root[received._rows()] * root[received.indices])
+
+            def values(part: _Part) -> FloatArray:
+                # The product of the roots first: it commutes, so P is symmetric to the last bit where A is.
+                return received._values(part) * (root[part.rows] * root[received.indices[part.entries]])
+
             self._cache[key] = received._operator(values, dtype)
         return cast(SparseMatrix, self._cache[key])
 
@@ -305,21 +368,47 @@ class Graph:
         """The row of each stored entry."""
         return np.repeat(np.arange(self.num_nodes, dtype=self.indices.dtype), np.diff(self.indptr))
 
-    def _values(self) -> FloatArray:
-        """The weight of each stored entry, ones when unweighted."""
-        return np.ones(self.indices.size) if self.weights is None else self.weights
+    def _parts(self) -> Iterator[_Part]:
+        """The rows in runs of a few million entries: what is computed of one fits beside a graph larger than memory."""
+        begin = 0
+        while begin < self.num_nodes:
+            first = int(self.indptr[begin])
+            end = int(np.searchsorted(self.indptr, first + _PART, side="right")) - 1
+            end = min(max(end, begin + 1), self.num_nodes)
+            rows = np.arange(begin, end, dtype=self.indices.dtype)
+            entries = slice(first, int(self.indptr[end]))
+            yield _Part(begin, end, entries, np.repeat(rows, np.diff(self.indptr[begin : end + 1])))
+            begin = end
 
-    def _operator(self, values: FloatArray, dtype: torch.dtype) -> SparseMatrix:
+    def _values(self, part: _Part) -> FloatArray:
+        """The weight of each stored entry, ones when unweighted."""
+        if self.weights is None:
+            return np.ones(part.entries.stop - part.entries.start)
+        return self.weights[part.entries]
+
+    def _operator(self, values: Callable[[_Part], FloatArray], dtype: torch.dtype) -> SparseMatrix:
         """``values`` on the pattern of A, zeros kept; one pattern serves every dtype."""
         if not dtype.is_floating_point:
             raise UserError(f"an adjacency matrix needs a floating dtype, got {dtype}")
-        if values.size and np.abs(values).max() > torch.finfo(dtype).max:
-            raise UserError(f"a weight is too large for {dtype}; ask for torch.float64 or scale the weights")
+        found = torch.empty(self.indices.size, dtype=dtype)
+        for part in self._parts():
+            given = values(part)
+            if given.size and np.abs(given).max() > torch.finfo(dtype).max:
+                raise UserError(
+                    f"a weight is too large for {dtype}; ask for torch.float64 or scale the weights"
+                )
+            found[part.entries] = torch.tensor(given)
         if "pattern" not in self._cache:
-            # Copies: torch tensors cannot be read-only, and the graph must not change through them.
-            crow, col = torch.tensor(self.indptr), torch.tensor(self.indices)
+            crow, col = _tensor(self.indptr), _tensor(self.indices)
             self._cache["pattern"] = Pattern(crow, col, (self.num_nodes, self.num_nodes))
-        return SparseMatrix(self._cache["pattern"], torch.tensor(values).to(dtype))
+        return SparseMatrix(self._cache["pattern"], found)
+
+    def remember(self, *, self_loops: int, transpose: Graph | None = None) -> None:
+        """Take derived quantities that a store has instead of computing them; they are trusted."""
+        self._cache["self-loops"] = self_loops
+        if transpose is not None:
+            self._cache["transpose"], transpose._cache["transpose"] = transpose, self
+            transpose._cache["self-loops"] = self_loops
 
     def __eq__(self, other: object) -> bool:
         """Equal nodes, direction, edges and weights; how it was built (``notes``) does not matter."""
@@ -355,6 +444,13 @@ class Graph:
         return self
 
     # ------------------------------------------------------------------ converters
+
+    @staticmethod
+    def open(path: str | Path) -> Graph:
+        """The graph of a store that `layerlab graph convert` made, over memory maps; see `layerlab.graph.store`."""
+        from layerlab.graph.store import open_store
+
+        return open_store(path).graph
 
     @staticmethod
     def from_scipy(matrix: Any, directed: bool | None = None) -> Graph:

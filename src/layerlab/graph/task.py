@@ -107,16 +107,14 @@ def normalise_rows(features: SparseMatrix) -> SparseMatrix:
     return features.with_values(values.to(features.dtype))
 
 
-class NodeTask:
-    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it.
+class Judged:
+    """The labels of a run, and which nodes are asked for them: what full and mini-batches have in common.
 
-    Only the receptive field of the nodes in question is computed: the same loss and gradients as on the whole graph.
+    Raises:
+        UserError: no training or no validation nodes.
     """
 
-    def __init__(self, dataset: NodeDataset, parts: Parts, settings: Settings) -> None:
-        self.settings = settings
-        self.dataset = dataset
-        self.features = normalise_rows(dataset.features)
+    def __init__(self, dataset: NodeDataset, parts: Parts) -> None:
         self.labels = torch.from_numpy(dataset.labels.copy())
         self.parts = {
             name: torch.from_numpy(getattr(parts, name).copy()) for name in ("train", "validation", "test")
@@ -129,11 +127,53 @@ class NodeTask:
             )
         # Validation and test may be the same nodes (the course protocol): each is computed once.
         self.evaluated = torch.cat([self.parts["validation"], self.parts["test"]]).unique()
-        self._judged = {
+        self._places = {
             name: (torch.searchsorted(self.evaluated, nodes), self.labels[nodes])
             for name, nodes in self.parts.items()
             if name != "train" and len(nodes)
         }
+
+    def metrics(self, logits: Tensor) -> dict[str, float]:
+        """Loss and accuracy of each part; ``logits`` are those of `evaluated`."""
+        metrics = {}
+        for name, (places, labels) in self._places.items():
+            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = scores(logits, places, labels)
+        return metrics
+
+
+def optimizer_of(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Adam, with the weight decay on every parameter or on those of the first layer alone."""
+    parameters = list(model.parameters())
+    decaying = model if settings.decay_all else cast(nn.Module, model.first_layer)
+    decay_ids = {id(p) for p in decaying.parameters()}
+    groups = [
+        {
+            "params": [p for p in parameters if id(p) in decay_ids],
+            "weight_decay": settings.weight_decay,
+        },
+        {"params": [p for p in parameters if id(p) not in decay_ids], "weight_decay": 0.0},
+    ]
+    return torch.optim.Adam(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, fused=True
+    )
+
+
+class NodeTask:
+    """Full-batch node classification with cross-entropy, as `layerlab.lab.training.fit` wants it.
+
+    Only the receptive field of the nodes in question is computed: the same loss and gradients as on the whole graph.
+    """
+
+    def __init__(self, dataset: NodeDataset, parts: Parts, settings: Settings) -> None:
+        self.settings = settings
+        self.dataset = dataset
+        self.features = normalise_rows(dataset.feature_matrix)
+        self._judged = Judged(dataset, parts)
+        self.parts, self.labels, self.evaluated = (
+            self._judged.parts,
+            self._judged.labels,
+            self._judged.evaluated,
+        )
         self._train_labels = self.labels[self.parts["train"]]
         self._reads: dict[str, tuple[Tensor | SparseMatrix, GraphLike | None]] = {}
 
@@ -165,19 +205,7 @@ class NodeTask:
         return x if 2 * x.nnz < len(nodes) * x.shape[1] else x.to_dense()
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        parameters = list(model.parameters())
-        decaying = model if self.settings.decay_all else cast(nn.Module, model.first_layer)
-        decay_ids = {id(p) for p in decaying.parameters()}
-        groups = [
-            {
-                "params": [p for p in parameters if id(p) in decay_ids],
-                "weight_decay": self.settings.weight_decay,
-            },
-            {"params": [p for p in parameters if id(p) not in decay_ids], "weight_decay": 0.0},
-        ]
-        return torch.optim.Adam(
-            [group for group in groups if group["params"]], lr=self.settings.learning_rate, fused=True
-        )
+        return optimizer_of(model, self.settings)
 
     def batches(self, epoch: int) -> Iterable[Tensor]:
         return [self._train_labels]
@@ -195,11 +223,7 @@ class NodeTask:
         return loss.item()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        logits = model(*self._reads["evaluate"])
-        metrics = {}
-        for name, (places, labels) in self._judged.items():
-            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = scores(logits, places, labels)
-        return metrics
+        return self._judged.metrics(model(*self._reads["evaluate"]))
 
 
 def schedule_for(settings: Settings) -> Schedule:

@@ -107,6 +107,24 @@ def test_both_threads_work_at_once() -> None:
 
 
 @needs_openmp
+def test_alone_limits_torch_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with openmp.alone():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), openmp.alone():
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(openmp, "_limit", lambda: None)
+        with openmp.alone():
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_openmp
 def test_a_kernel_that_fails_in_any_part_is_told() -> None:
     for broken in (0, 1, 2):
         with pytest.raises(RuntimeError, match="a kernel failed"):

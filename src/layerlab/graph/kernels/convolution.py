@@ -43,6 +43,9 @@ def _dropped() -> ModuleType:
     return dropped_cpu
 
 
+# What gathering a number takes, in multiply-adds of a dense product.
+_GATHER = 16
+
 Single = Callable[[Tensor | SparseMatrix, Tensor, Tensor | None], Tensor]
 
 
@@ -233,6 +236,17 @@ def _gathered_backward(
     return to_y, to_weight
 
 
+def _gathers_first(operator: SparseMatrix, weight: NDArray[Any]) -> bool:
+    """Whether ``(P y) W^T`` takes less time than ``P (y W^T)``."""
+    (outputs, inputs), (rows, columns) = weight.shape, operator.shape
+    if inputs < outputs:
+        return True
+    if columns * inputs <= _BLOCK or columns < 2 * rows:
+        return False
+    gathered, product = _GATHER * operator.nnz, inputs * outputs
+    return gathered * inputs + rows * product < gathered * outputs + columns * product
+
+
 def forward(
     x: NDArray[Any] | SparseMatrix,
     operator: SparseMatrix | None,
@@ -246,7 +260,7 @@ def forward(
     if isinstance(x, SparseMatrix):
         y = values = before.of(x.numbers, 0)
         z = _product(x.pattern, values, _transposed(weight), own, dropped=before.p)
-    elif operator is not None and weight.shape[1] < len(weight):
+    elif operator is not None and _gathers_first(operator, weight):
         y = before.of(x, 0)
         gathered = _product(operator.pattern, operator.numbers, y)
         return _affine(gathered, weight, bias), Left(y, gathered)

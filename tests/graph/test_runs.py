@@ -13,7 +13,8 @@ from small_runs import CLUB, FAST, edit, folder, trained
 
 from layerlab.errors import UserError
 from layerlab.graph import runs
-from layerlab.graph.runs import predict_run, slug, train_run
+from layerlab.graph.prediction import predict_run
+from layerlab.graph.runs import slug, train_run
 from layerlab.lab.records import open_run
 from layerlab.lab.trained import WEIGHTS
 

@@ -16,7 +16,8 @@ from small_runs import CLUB, edit, folder, trained
 from layerlab.errors import UserError
 from layerlab.graph import runs
 from layerlab.graph.datasets import load
-from layerlab.graph.runs import Predictions, predict_run, race_run
+from layerlab.graph.prediction import Predictions, predict_run
+from layerlab.graph.racing import race_run
 from layerlab.graph.settings import MODELS
 from layerlab.graph.task import build_model, normalise_rows
 from layerlab.lab.files import sha256_of

@@ -10,8 +10,9 @@ import pytest
 from small_runs import CLUB, FAST, folder
 
 from layerlab.errors import UserError
-from layerlab.graph import runs
-from layerlab.graph.runs import race_run, train_run
+from layerlab.graph import racing
+from layerlab.graph.racing import race_run
+from layerlab.graph.runs import train_run
 from layerlab.graph.settings import MODELS
 from layerlab.lab.records import open_run
 
@@ -58,7 +59,7 @@ def test_a_race_compares_on_the_same_seeds(tmp_path: Path) -> None:
     (pair,) = summary["differences"]
     assert (pair["left"], pair["right"], pair["n"]) == ("gcn", "mlp", 3)
     assert pair["mean"] == pytest.approx(np.mean(scores["gcn"]) - np.mean(scores["mlp"]))
-    assert open_run(run.path, runs.RACE_KIND).meta["results"]["contestants"] == summary["contestants"]
+    assert open_run(run.path, racing.RACE_KIND).meta["results"]["contestants"] == summary["contestants"]
     # A cell is what a training run of its own would be.
     alone = train_run(str(CLUB), "gcn", out=tmp_path / "alone", protocol="random", seed=2, overrides=FAST)
     assert alone.meta["results"]["metrics"] == cells["gcn-0002"]["metrics"]
@@ -66,7 +67,7 @@ def test_a_race_compares_on_the_same_seeds(tmp_path: Path) -> None:
 
 def test_a_race_is_widened_and_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, int]] = []
-    run_cell = runs.cells_of
+    run_cell = racing.cells_of
 
     def counting(*arguments: Any, **options: Any) -> Any:
         cell = run_cell(*arguments, **options)
@@ -77,7 +78,7 @@ def test_a_race_is_widened_and_not_run_again(tmp_path: Path, monkeypatch: pytest
 
         return counted
 
-    monkeypatch.setattr(runs, "cells_of", counting)
+    monkeypatch.setattr(racing, "cells_of", counting)
     out = tmp_path / "race"
     _, first, _ = raced(out, ["gcn"], range(2))
     assert ran == [("gcn", 0), ("gcn", 1)]

@@ -1,0 +1,162 @@
+"""Node classification in mini-batches, as `layerlab.lab.training` wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from layerlab.errors import UserError
+from layerlab.graph.layers import neighbourhoods
+from layerlab.graph.loss import cross_entropy
+from layerlab.graph.model_loss import ModelLoss
+from layerlab.graph.models import SGC
+from layerlab.graph.node_data import NodeDataset
+from layerlab.graph.sampling.ahead import ahead
+from layerlab.graph.sampling.batching import Batching
+from layerlab.graph.sampling.inference import infer
+from layerlab.graph.sampling.inputs import Inputs
+from layerlab.graph.sampling.neighbours import Sampler
+from layerlab.graph.sampling.propagation import propagate_columns
+from layerlab.graph.sampling.room import room
+from layerlab.graph.settings import Settings
+from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.task import Judged, Parts, build_model, optimizer_of
+from layerlab.lab.training import stream_seed
+
+# Batches that wait while one is trained on.
+AHEAD = 3
+# Rows of propagated features that are judged at a time.
+_ROWS = 1 << 16
+
+
+class Batch(NamedTuple):
+    """What a step reads: features, one operator a layer (None: the model takes none), labels."""
+
+    x: Tensor | SparseMatrix
+    operators: tuple[SparseMatrix, ...] | None
+    labels: Tensor
+
+
+class BatchTask:
+    """Node classification with cross-entropy in mini-batches of training nodes, neighbours drawn anew each epoch.
+
+    Batches are drawn and gathered in a background thread while the model trains on earlier ones. Every batch has a
+    seed of its own, from the epoch's and its position, so that bits depend neither on the number of threads nor on
+    what was interrupted. Validation and test are never sampled: see `layerlab.graph.sampling.inference.infer`.
+
+    A GCN's sampled entries are scaled so that a layer's sums are right in expectation; a GAT takes its softmax over
+    what was drawn; an SGC propagates its features once, with all neighbours, and an MLP has none.
+
+    Args:
+        dataset: a `NodeDataset`; its features may be a store's, of which only the rows of a batch are read.
+        parts: nodes that train, choose and are reported.
+        settings: of the model; not one of the course's.
+        batching: size and fan-outs.
+        workers: threads that draw.
+
+    Raises:
+        UserError: no training or validation nodes, a model of the course, or fan-outs that are not one a layer.
+    """
+
+    def __init__(
+        self,
+        dataset: NodeDataset,
+        parts: Parts,
+        settings: Settings,
+        batching: Batching,
+        *,
+        workers: int = 1,
+    ) -> None:
+        if settings.course and settings.model in ("gcn", "gat"):
+            raise UserError(
+                "the course's models train in full batches, as the course does; leave --batch-size out, or choose"
+                " --protocol random"
+            )
+        self.dataset, self.settings, self.batching = dataset, settings, batching
+        self._samples = settings.model in ("gcn", "gat")
+        self.fanouts = batching.for_layers(settings.layers) if self._samples else ()
+        self._judged = Judged(dataset, parts)
+        self.inputs = Inputs(dataset.features)
+        self._workers = workers
+        self._samplers: SimpleQueue[Sampler] = SimpleQueue()
+        self._propagated: Tensor | None = None
+
+    def build(self) -> nn.Module:
+        model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
+        graph = self.dataset.graph
+        if self._samples:
+            gcn = self.settings.model == "gcn"
+            operator = graph.normalized_adjacency() if gcn else neighbourhoods(graph)
+            for _ in range(self._workers):
+                self._samplers.put(Sampler(operator, self.fanouts, scaled=gcn))
+        if isinstance(model, SGC):
+            self._propagate()
+        return model
+
+    def _propagate(self) -> None:
+        """The propagated features of the nodes that train or are judged; others are not read again."""
+        parts = self._judged.parts
+        kept = torch.cat([parts["train"], self._judged.evaluated]).unique()
+        with room() as rooms:
+            self._propagated = propagate_columns(
+                *(self.dataset.graph.normalized_adjacency(), self.inputs, self.settings.steps, kept, rooms)
+            )
+        self._place = torch.empty(self.dataset.num_nodes, dtype=torch.int64)
+        self._place[kept] = torch.arange(len(kept))
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return optimizer_of(model, self.settings)
+
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        """Every training node once, in random order; order and seeds come from torch's generator, here."""
+        train = self._judged.parts["train"]
+        order = train[torch.randperm(len(train))]
+        seed = int(torch.randint(2**62, ()))
+        size = self.batching.size
+        count = -(-len(order) // size)
+        return ahead(
+            lambda position: self._batch(order[position * size : (position + 1) * size], seed, position),
+            count,
+            depth=AHEAD,
+            workers=self._workers,
+        )
+
+    def _batch(self, nodes: Tensor, seed: int, position: int) -> Batch:
+        labels = self._judged.labels[nodes]
+        if self._propagated is not None:
+            return Batch(self._propagated[self._place[nodes]], None, labels)
+        if not self._samples:
+            return Batch(self.inputs.rows(nodes), None, labels)
+        sampler = self._samplers.get()
+        try:
+            field = sampler.field(nodes, stream_seed(seed, position))
+        finally:
+            self._samplers.put(sampler)
+        # What a step needs of a pattern is looked up here, in the background.
+        for operator in field.operators:
+            _ = operator.pattern.trusted
+        attends = self.settings.model == "gat"
+        for operator in field.operators[0 if attends else 1 :]:
+            operator.transposed_values()
+            if attends:
+                _ = operator.pattern.order, operator.pattern.longest
+        return Batch(self.inputs.rows(field.inputs), field.operators, labels)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return cross_entropy(model(batch.x, batch.operators), batch.labels)
+
+    def backward(self, model: nn.Module, batch: Batch) -> float:
+        return ModelLoss(model, batch.x, batch.operators).backward(batch.labels)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        nodes = self._judged.evaluated
+        if self._propagated is not None:
+            places = self._place[nodes].split(_ROWS)
+            logits = torch.cat([model(self._propagated[some], None) for some in places])
+        else:
+            logits = infer(model, self.inputs, self.dataset.graph, nodes)
+        return self._judged.metrics(logits)
