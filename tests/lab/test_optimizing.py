@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from layerlab.lab import optimizing, private
+from layerlab.lab.kernels import openmp
 
 
 def model() -> nn.Module:
@@ -147,3 +148,26 @@ def test_other_optimizers() -> None:
     optimizing.step(optimizer)
     for p, q in zip(module.parameters(), expected, strict=True):
         torch.testing.assert_close(p.detach(), q)
+
+
+def test_a_small_step_takes_one_thread_and_a_large_one_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    if private.fused_adam is None or openmp._limit() is None:
+        pytest.skip("this torch has no short step, or no OpenMP")
+    seen: list[int] = []
+    real = private.fused_adam
+    monkeypatch.setattr(
+        private, "fused_adam", lambda *a, **k: (seen.append(torch.get_num_threads()), real(*a, **k))
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for numbers in (1000, 2_000_000):
+            parameter = nn.Parameter(torch.ones(numbers))
+            optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
+            for _ in range(2):  # the first step, which makes the state, is torch's
+                parameter.grad = torch.ones(numbers)
+                optimizing.step(optimizer)
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

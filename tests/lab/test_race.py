@@ -19,7 +19,7 @@ import pytest
 import toy_cells as toys
 
 from layerlab.errors import UserError
-from layerlab.lab import records
+from layerlab.lab import preloading, records
 from layerlab.lab.race import cell_key, mean_curves, race, summarise
 from layerlab.lab.statistics import estimate
 
@@ -34,6 +34,12 @@ def no_process_is_left() -> Iterable[None]:
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child.cmdline() for child in left if "resource_tracker" not in " ".join(child.cmdline())] == []
     assert multiprocessing.active_children() == []
+
+
+@pytest.fixture(autouse=True)
+def workers_are_our_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an earlier test of this process began to import ahead, for workers forked from another process."""
+    monkeypatch.setattr(preloading, "_begun", False)
 
 
 def folder(path: Path) -> records.RunFolder:

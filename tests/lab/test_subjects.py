@@ -139,3 +139,10 @@ def test_interrupts_and_own_errors_pass_as_they_are() -> None:
         raise KeyboardInterrupt
     with pytest.raises(UserError, match=r"^as it is$"), user_code("f() raised"):
         raise UserError("as it is")
+
+
+def test_what_is_no_exception_counts_as_raised_but_for_ctrl_c() -> None:
+    with pytest.raises(UserError, match="f raised BaseException: odd"), user_code("f raised"):
+        raise BaseException("odd")
+    with pytest.raises(KeyboardInterrupt), user_code("f raised"):
+        raise KeyboardInterrupt

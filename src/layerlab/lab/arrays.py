@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import lzma
+import mmap
 import struct
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,3 +95,11 @@ def _announced(stream: IO[bytes]) -> int:
             # An array of length 0 along one side may announce any length along another.
             total += max(count * dtype.itemsize, entry.file_size)
     return total
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Whether an array lies in a file and not in memory of its own."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)

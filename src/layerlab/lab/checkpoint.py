@@ -1,12 +1,13 @@
 """An unfinished training run on disk: one safetensors file, its counts and histories as JSON in the header.
 
-One atomic file, so that tensors and counts can never disagree. Reading it executes nothing; whatever is not of the
-form that was written is refused before model or optimizer are touched.
+One atomic file, so that tensors and counts can never disagree. Reading it executes nothing; whatever is not what was
+written is refused before model or optimizer are touched: a bit that a disk lost would otherwise be trained on.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn, optim
 from layerlab.errors import UserError
 from layerlab.lab.weights import misfit, read_tensors, write_tensors
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass
@@ -73,6 +74,7 @@ def save_checkpoint(
         "identity": identity,
         "progress": json.dumps(vars(progress)),
     }
+    header["checksum"] = _checksum(tensors, header)
     write_tensors(path, tensors, header)
 
 
@@ -112,10 +114,26 @@ def load_checkpoint(
     for group in ("model", "best"):
         if difference := misfit(model.state_dict(), groups[group]):
             raise UserError(f"this checkpoint belongs to another model: {difference}; {mend}", file=path)
+    # Last: whoever changed the file with care is told what does not fit.
+    if header.get("checksum") != _checksum(tensors, header):
+        raise UserError(f"the checkpoint is damaged (its checksum is another); {mend}", file=path)
     model.load_state_dict(groups["model"])
     _lay_out(slots, optimizer)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress, groups["best"]
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """CRC-32 of all that a checkpoint holds: it finds every flipped bit, and costs next to nothing."""
+    found = 0
+    for name in ("version", "identity", "progress"):
+        found = zlib.crc32(header[name].encode(), found)
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        # As bytes: numpy has no bfloat16.
+        found = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def _read_progress(text: str) -> Progress:

@@ -67,7 +67,7 @@ def stream_atomic(path: str | Path, content: Iterable[bytes]) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror or error}); choose a writable place, or free space",
@@ -106,8 +106,9 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
 
 
-def _flush_folder(folder: Path) -> None:
-    # The new name itself must survive a power cut. Windows cannot open folders, and does not need it.
+def flush_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut."""
+    # Windows cannot open folders, and does not need it.
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

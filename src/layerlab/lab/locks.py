@@ -26,7 +26,9 @@ class FolderLock:
         self._close = weakref.finalize(self, os.close, descriptor)
 
 
-def lock_folder(path: Path, patience: float = PATIENCE) -> FolderLock | None:
+def lock_folder(
+    path: Path, patience: float = PATIENCE, *, mend: str = "choose another --out"
+) -> FolderLock | None:
     """Hold a folder against other processes; within one process, all that ask share the lock.
 
     It is the operating system's lock on the open folder itself (``flock``): nothing is written, nothing stale can
@@ -35,6 +37,7 @@ def lock_folder(path: Path, patience: float = PATIENCE) -> FolderLock | None:
     Args:
         path: an existing folder.
         patience: seconds to wait for another process.
+        mend: what else the caller can do, for the message.
 
     Returns:
         The lock, to be kept; None where there are no such locks (Windows, some network file systems).
@@ -69,7 +72,7 @@ def lock_folder(path: Path, patience: float = PATIENCE) -> FolderLock | None:
     if locked is None:
         return None
     raise UserError(
-        "another process of layerlab is working in this folder; wait for it, end it, or choose another --out",
+        f"another process of layerlab is working in this folder; wait for it, end it, or {mend}",
         file=path,
     )
 

@@ -6,12 +6,14 @@ records, hooks, guards for tracing, and sorting parameters by device, anew at ev
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from layerlab.lab import private
+from layerlab.lab.kernels import openmp, threads
 
 # What `torch.optim.Adam` calls `torch._fused_adam_` for, and nothing else.
 _PLAIN = {
@@ -22,6 +24,9 @@ _PLAIN = {
     "fused": True,
     "decoupled_weight_decay": False,
 }
+
+# Of a number's update on one core, by which it is decided whether a second one pays.
+_NANOSECONDS = 0.5
 
 _Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
@@ -47,7 +52,8 @@ def step(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _short(optimizer: torch.optim.Optimizer, groups: list[_Lists]) -> None:
-    with torch.no_grad():
+    work = _NANOSECONDS * sum(parameter.numel() for group in groups for parameter in group[0])
+    with torch.no_grad(), openmp.alone() if work < threads.SMALL else nullcontext():
         for group, (parameters, gradients, means, squares, counts) in zip(
             optimizer.param_groups, groups, strict=True
         ):

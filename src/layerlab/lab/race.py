@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.preloading import start_method
 from layerlab.lab.records import RunFolder
 from layerlab.lab.statistics import estimate, paired_difference
 
@@ -153,8 +154,7 @@ class Workers:
             return
         if self._pool is None:
             self._others = set(multiprocessing.active_children())
-            # spawn: a forked child of a process that has used torch's threads can hang.
-            context = multiprocessing.get_context("spawn")
+            context = multiprocessing.get_context(start_method())
             self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_prepare_worker)
         try:
             futures: dict[Future[CellResult], str] = {

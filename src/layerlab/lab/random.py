@@ -130,3 +130,23 @@ def _draw(scratch: Any, seed: Any, stream: Any, start: Any, stop: Any) -> Any:
 
 
 draw = njit(nogil=True, error_model="numpy")(_draw)
+
+
+def _counted(seed: Any, block: Any, stream: Any) -> Any:
+    """The four words of counter ``(block, stream)``, as uint64: for kernels that draw a few at a time.
+
+    >>> low = np.uint64(1)
+    >>> words = [int(word) for word in _counted(low, np.uint64(2), np.uint64(3))]
+    >>> words == philox(np.array([2, 0, 3, 0], np.uint32), np.array([1, 0], np.uint32)).tolist()
+    True
+    """
+    c0, c1, c2, c3 = block & _LOW, block >> _HALF, stream & _LOW, stream >> _HALF
+    k0, k1 = seed & _LOW, seed >> _HALF
+    for _ in range(ROUNDS):
+        even, odd = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
+        c0, c1, c2, c3 = (odd >> _HALF) ^ c1 ^ k0, odd & _LOW, (even >> _HALF) ^ c3 ^ k1, even & _LOW
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    return c0, c1, c2, c3
+
+
+counted = njit(nogil=True, error_model="numpy")(_counted)

@@ -150,7 +150,7 @@ class _Translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, UserError):
+        if error is not None and not isinstance(error, (UserError, KeyboardInterrupt, GeneratorExit)):
             file, line = _place(error, trace)
             text = " ".join(str(error).split())
             raise UserError(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,15 +28,44 @@ def parallel() -> int:
     return 0 if _forked else _address()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let torch's operations of this thread use no other, for the block: for work too small for two.
+
+    What is small takes longer on two threads where one has all the numbers in its cache, and many times longer while
+    the other's core is busy, since each operation waits for the last thread. ``torch.set_num_threads`` does the same
+    and more, some of which costs: it throws away what oneDNN has prepared.
+    """
+    threads, limit = torch.get_num_threads(), _limit()
+    if threads == 1 or limit is None:
+        yield
+        return
+    limit(1)
+    try:
+        yield
+    finally:
+        limit(threads)
+
+
 @cache
 def _address() -> int:
+    function = _found("GOMP_parallel")
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@cache
+def _limit() -> Callable[[int], object] | None:
+    return _found("omp_set_num_threads")
+
+
+def _found(name: str) -> Any:
+    """A function of the library that torch is linked with."""
     for file in sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")):
         try:
-            function = ctypes.CDLL(str(file)).GOMP_parallel
+            return ctypes.CDLL(str(file))[name]
         except (OSError, AttributeError):
             continue
-        return ctypes.cast(function, ctypes.c_void_p).value or 0
-    return 0
+    return None
 
 
 def _forget() -> None:
