@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test check bench docs clean
+.PHONY: help install reproduce test check bench docs clean
 # Two targets that install at once would write into the same .venv.
 .NOTPARALLEL:
 
@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 
 help:
+	@echo "make install     install the command: .venv/bin/layerlab"
 	@echo "make reproduce   install, reproduce the course's results on Cora, write reproduce/report.html"
 	@echo "make test        install, run the tests"
 	@echo "make check       install, run the linter, the format check, the type checker, the audit; build the site"
@@ -60,7 +61,15 @@ endef
 .venv/installed .venv/installed-test .venv/installed-check .venv/installed-docs .venv/installed-bench: pyproject.toml constraints.txt
 	$(install)
 
-reproduce: .venv/installed
+install: .venv/installed
+	@echo 'the command: .venv/bin/layerlab (. .venv/bin/activate makes it layerlab)' >&2
+
+# A failure is no reason to stop: what needs a kernel compiles it then.
+.venv/compiled: .venv/installed
+	@echo 'compiling the kernels for this machine (half a minute, once)' >&2
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/compile_kernels.py && touch $@ || true
+
+reproduce: .venv/compiled
 	$(BIN)/layerlab reproduce --out reproduce $(ARGS)
 
 # One thread a worker: torch's own threads would fight with the other workers for the same cores. A file stays with

@@ -69,6 +69,12 @@ def pip_install(extras: str) -> str:
     return f"-m pip install -qq -c constraints.txt -e .{extras}"
 
 
+def test_install_installs_and_no_more(checkout: Checkout) -> None:
+    done = checkout.make("install", "PYTHON=./stand-in")
+    assert done.returncode == 0 and ".venv/bin/layerlab" in done.stderr
+    assert checkout.calls() == [VENV, pip_install("")]
+
+
 def test_make_alone_names_every_target(checkout: Checkout) -> None:
     phony = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert phony is not None
@@ -84,6 +90,19 @@ def test_the_second_run_installs_nothing(checkout: Checkout) -> None:
     assert checkout.calls() == [VENV, pip_install("[test]"), TESTS]
     assert checkout.make("test", "PYTEST_ARGS=-x").returncode == 0
     assert checkout.calls() == [f"{TESTS} -x"]
+
+
+def test_kernels_are_compiled_once_after_the_installation(checkout: Checkout) -> None:
+    run, compiled = "reproduce --out reproduce ", "scripts/compile_kernels.py"
+    layerlab = '#!/bin/sh\necho "$*" >> calls\n'
+    assert checkout.make(".venv/installed", "PYTHON=./stand-in").returncode == 0
+    (checkout.folder / ".venv" / "bin" / "layerlab").write_text(layerlab, encoding="utf-8")
+    (checkout.folder / ".venv" / "bin" / "layerlab").chmod(0o755)
+    checkout.calls()
+    assert checkout.make("reproduce").returncode == 0
+    assert checkout.calls() == [compiled, run.strip()]
+    assert checkout.make("reproduce", "ARGS=--quick").returncode == 0
+    assert checkout.calls() == [f"{run}--quick"]
 
 
 def test_a_larger_installation_holds_the_smaller_ones(checkout: Checkout) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from layerlab.catalogue import catalogue
 from layerlab.lab.report.page import KeyFigures, Pictures
 from layerlab.reproduce.front import front
@@ -72,3 +74,22 @@ def test_every_part_brings_its_picture() -> None:
 
 def test_what_was_not_run_has_no_picture() -> None:
     assert len(front([], [checked("attention.projection")])) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (0.3, 0.4, "bring more than the 0.10"),
+        (-0.01, 0.07, "bring less than the 0.10 of the document and maybe nothing"),
+        (0.02, 0.07, "bring less than the 0.10 of the document."),
+        (-0.2, -0.1, "do harm"),
+        (-0.05, 0.3, "bring −0.05 to 0.30, which leaves the document's 0.10 open"),
+    ],
+)
+def test_the_picture_of_skips_says_what_was_measured(low: float, high: float, told: str) -> None:
+    ends = [
+        checked("segmentation.skips", outcomes={"off": low}),
+        checked("segmentation.skips-always-as-printed", outcomes={"strokes": high}),
+    ]
+    (picture,) = front([], ends)[1].figures  # type: ignore[attr-defined]
+    assert f"On thin strokes skips {told}" in picture.caption

@@ -12,6 +12,16 @@ import typer
 if TYPE_CHECKING:
     from layerlab.reproduce import Step
 
+# What the processes that check claims and train models import.
+_NEEDED = (
+    "layerlab.reproduce",
+    "layerlab.reproduce.graph",
+    "layerlab.reproduce.segmentation",
+    "sklearn.datasets",
+)
+# Seconds until every process has imported what it needs, and of the page at the end.
+_AROUND = 12.0
+
 EPILOG = "Example: layerlab reproduce --only graph --out reproduce"
 
 
@@ -29,7 +39,8 @@ def reproduce(
         typer.Option("--quick", help="Every claim, few seeds: a first look in a minute, wide intervals."),
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="More seeds, samples and arms than by default: half an hour.")
+        bool,
+        typer.Option("--full", help="More seeds, samples and arms than by default: a quarter of an hour."),
     ] = False,
     seeds: Annotated[
         int | None,
@@ -55,6 +66,11 @@ def reproduce(
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
     from layerlab.errors import UserError
+    from layerlab.lab.preloading import import_ahead
+
+    if jobs != 1:
+        # Before the imports of this process, which take as long.
+        import_ahead(_NEEDED)
     from layerlab.reproduce import DEFAULT, FULL, QUICK
     from layerlab.reproduce import reproduce as run
 
@@ -63,7 +79,7 @@ def reproduce(
         raise UserError("--quick and --full exclude each other; leave one out")
     amount = QUICK if quick else FULL if full else DEFAULT
     if seeds is not None:
-        amount = replace(amount, seeds=seeds, trainings=seeds)
+        amount = replace(amount, seeds=seeds, papers=None, trainings=seeds)
     try:
         page, summary = run(
             out,
@@ -115,7 +131,8 @@ def _say_plan(steps: Sequence[Step], jobs: int) -> None:
     from layerlab.graph.settings import MODELS
 
     cells = ", ".join(f"{step.title} {step.seeds * len(step.seconds)}" for step in steps)
-    time = progress.time_left(sum(step.total for step in steps), 0, 0, jobs).removesuffix(" left")
+    total = sum(step.total for step in steps) + jobs * _AROUND
+    time = progress.time_left(total, 0, 0, jobs).removesuffix(" left")
     say(f"plan: {cells}; about {time} in {jobs} processes")
     if not are_compiled(MODELS):
-        say("the kernels are compiled for this machine first, once: about a minute more")
+        say("the kernels are compiled for this machine first, once: about half a minute more")

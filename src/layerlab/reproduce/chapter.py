@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from layerlab.lab.race import CellResult, Workers
 from layerlab.lab.report.page import Block, KeyFigure, Section
+from layerlab.reproduce.verdicts import Verdict
 
 Report = Callable[[str, CellResult], None]
 """Called with the title of a step and each of its cells."""
@@ -48,16 +49,20 @@ class Amount:
     """How much is run.
 
     Args:
-        seeds: of every experiment on graphs.
+        seeds: of the experiments on graphs.
         trainings: seeds of the race of skip connections, whose cells take the longest.
         arms: of that race.
         full: whether the claims that sample take more samples.
+        papers: seeds of graphs by the papers' protocol, which takes longer; None: as many as ``seeds``.
+        small: whether the networks of that race are trained for fewer epochs.
     """
 
     seeds: int
     trainings: int
     arms: tuple[str, ...] = ("on", "off", "zero")
     full: bool = False
+    papers: int | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Finding:
         question: what is asked.
         document: what the document (or the paper) says.
         measured: what came out here.
-        verdict: "holds", "refuted" or "measured".
+        verdict: see `layerlab.reproduce.verdicts`.
         command: runs just this row again.
         detail: the numbers behind it, as JSON.
     """
@@ -101,7 +106,7 @@ class Finding:
     question: str
     document: str
     measured: str
-    verdict: Literal["holds", "refuted", "measured"]
+    verdict: Verdict
     command: str
     detail: dict[str, Any]
 

@@ -25,7 +25,8 @@ def front(findings: Sequence[Mapping[str, Any]], checks: Sequence[CheckedClaim])
     surprises = sum(not checked.as_expected for checked in checks)
     controls = [entry for checked in checks for entry in checked.outcomes(falsifiers=True)]
     experiments = [finding for finding in findings if finding["id"].startswith("experiment.")]
-    agree = sum(finding["verdict"] == "holds" for finding in experiments)
+    judged = [finding["verdict"] for finding in experiments if finding["verdict"] != "measured"]
+    left = len(experiments) - len(judged)
     numbers = [
         KeyFigure(
             str(holds), "statements hold", f"of {len(checks)} of the documents, each checked by machine"
@@ -48,7 +49,9 @@ def front(findings: Sequence[Mapping[str, Any]], checks: Sequence[CheckedClaim])
     if experiments:
         numbers.append(
             KeyFigure(
-                f"{agree}/{len(experiments)}", "printed figures", "of documents and papers lie where ours do"
+                f"{judged.count('holds')}/{len(judged)}" if judged else "–",
+                "printed figures",
+                "of documents and papers lie where ours do" + (f"; {left} without a verdict" if left else ""),
             )
         )
     domains = {checked.claim.id.split(".")[0] for checked in checks}
@@ -168,7 +171,28 @@ def _skips(checks: Mapping[str, CheckedClaim]) -> list[Figure]:
             "mean IoU with skips minus without",
             said="the document",
             title="What a U-Net's skips bring",
-            caption="**Skips pay where details are thin**, and bring little on coarse shapes. Bars: 95 % interval over "
-            "paired seeds; ◇: the document's 0.78 − 0.68. [More on skips](#segmentation-claims)",
+            caption=f"**{_told(rows)}** Bars: 95 % interval over paired seeds; ◇: the document's 0.78 − 0.68. "
+            "[More on skips](#segmentation-claims)",
         )
     ]
+
+
+def _told(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the intervals of the skips say, in a sentence each.
+
+    >>> _told([{"label": "thin strokes", "low": 0.3, "high": 0.4, "said": 0.1}])
+    'On thin strokes skips bring more than the 0.10 of the document.'
+    """
+    words = []
+    for row in rows:
+        low, high, said = row["low"], row["high"], row["said"]
+        if low > said:
+            told = f"bring more than the {said:.2f} of the document"
+        elif high < 0:
+            told = "do harm"
+        elif high < said:
+            told = f"bring less than the {said:.2f} of the document{' and maybe nothing' if low <= 0 else ''}"
+        else:
+            told = f"bring {low:.2f} to {high:.2f}, which leaves the document's {said:.2f} open"
+        words.append(f"On {row['label']} skips {told}.")
+    return " ".join(words).replace("-", "−")

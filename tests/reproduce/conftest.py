@@ -1,0 +1,9 @@
+"""Lets the tests of the reproduction import what they share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# pytest's importlib mode leaves sys.path alone.
+sys.path.insert(0, str(Path(__file__).parent))
