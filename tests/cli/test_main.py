@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -68,14 +70,34 @@ def test_a_wrong_command_line_is_status_2(cli: Callable[..., Any], arguments: tu
     assert "Usage: layerlab" in result.err
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
-    command = [sys.executable, "-m", "layerlab", "claims", "list", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode in (0, 1)
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGPIPE on Windows")
+@pytest.mark.parametrize("words", ["data list --json", "data list", "--help"])
+def test_a_reader_that_goes_away_ends_a_command_quietly(words: str) -> None:
+    command = [sys.executable, "-m", "layerlab", *words.split()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as stdout:
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    assert "error" not in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    # As a shell reports of a tool that SIGPIPE has ended.
+    assert done.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", ["data list --json", "data list"])
+def test_standard_output_on_a_full_disk_is_told(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "layerlab", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr.startswith("error: standard output cannot be written (No space left on device); ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2
 
 
 def test_help_shows_the_extras_of_the_package(cli: Callable[..., Any]) -> None:

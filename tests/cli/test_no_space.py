@@ -23,6 +23,18 @@ COMMANDS = {
     "graph train": ("_graph_folder", "graph train data --model sgc --epochs 2 --out out", (0, 1, 2)),
     "graph race": ("_graph_folder", "graph race data --models sgc --seeds 2 --jobs 1 --out out", (0, 1, 3)),
     "graph inspect": ("_edge_list", "graph inspect edges.csv --depth 2 --report --out out", (0, 1, 2)),
+    "graph convert": (
+        "_graph_folder",
+        "graph convert data/edges.csv --nodes data/nodes.csv --out out",
+        (0, 1, 4),
+    ),
+    "graph predict": ("_graph_run", "graph predict run data --out out", (0,)),
+    "graph attention": ("_graph_run", "graph attention run data --report --out out", (0, 1, 2)),
+    "model attention": (
+        "_net",
+        "model attention net.py:Net --inputs a.npz --budget 1 --report --out out",
+        (0, 1, 2),
+    ),
     "model inspect": (
         "_net",
         "model inspect net.py:model --input-shape 7,6 --budget 20 --no-remedy --report --out out",
@@ -37,6 +49,11 @@ COMMANDS = {
         "_function",
         "estimator optimise f.py:f --bits 4 --budget 40 --out out --report",
         (0, 1, 2),
+    ),
+    "estimator policy": (
+        "_function",
+        "estimator policy CartPole-v1 --steps 100 --episodes 2 --hidden 2 --seeds 1 --jobs 1 --out out",
+        (0, 1, 3),
     ),
     "codebook make": (
         "_function",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from layerlab.cli import app
 from layerlab.errors import UserError
+
+from ..squares import written
 
 TINY = [
     "--widths",
@@ -31,18 +31,8 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images of 16 x 16 pixels: a bright square, which is the mask."""
     root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name in ("images", "masks"):
-        (root / name).mkdir()
-    for index in range(8):
-        mask = np.zeros((16, 16), np.uint8)
-        row, column = rng.integers(0, 8, 2)
-        mask[row : row + 8, column : column + 8] = 255
-        pixels = np.clip(mask * 0.6 + rng.integers(0, 60, (16, 16)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(root / "images" / f"{index}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{index}.png")
+    written(root)
     return root
 
 

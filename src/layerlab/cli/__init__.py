@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from typing import NoReturn
 
 import typer
 
 from layerlab.cli import claims, codebook, data, estimator, graph, model, reproduce, segment
-from layerlab.cli.output import fail
+from layerlab.cli.output import answer, drop_output, fail, writing
 from layerlab.errors import UserError
 
 app = typer.Typer(
@@ -33,7 +35,7 @@ def _version(value: bool) -> None:
     if value:
         from layerlab import __version__
 
-        typer.echo(f"layerlab {__version__}")
+        answer(f"layerlab {__version__}")
         raise typer.Exit
 
 
@@ -46,14 +48,36 @@ def _root(
     pass
 
 
+# What a shell reports of a tool that the signal SIGPIPE ended (128 + 13), as it does when `head` has seen enough.
+_READER_LEFT = 141
+
+
 def main() -> None:
     """Entry point of the console script: a `UserError` becomes one line on standard error and status 2.
 
-    Ctrl-C (status 130) and a reader that went away, such as ``head``, are seen to by typer.
+    Ctrl-C gives status 130; a reader that went away, such as ``head``, ends the command quietly with status 141.
     """
     # What Pillow thinks of odd metadata is no line for a user: pictures that it cannot read are told by their readers.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
-        app(prog_name="layerlab")
+        try:
+            app(prog_name="layerlab")
+        finally:
+            # Here, and not when the interpreter ends, which could only say so in a traceback.
+            if sys.stdout is not None:
+                with writing():
+                    sys.stdout.flush()
     except UserError as error:
         fail(str(error))
+    except BrokenPipeError:
+        _reader_left()
+    except SystemExit as stop:
+        # typer and rich make a status 1 of it.
+        if isinstance(stop.__context__, BrokenPipeError):
+            _reader_left()
+        raise
+
+
+def _reader_left() -> NoReturn:
+    drop_output()
+    sys.exit(_READER_LEFT)

@@ -16,19 +16,18 @@ _LEAST_NAME, _ENOUGH_NAME = 12, 30
 
 def print_attention(record: Record) -> None:
     """Prints what was found: standard output."""
-    from rich.console import Console
     from rich.text import Text
 
     from layerlab.attention.inspection import text
     from layerlab.attention.inspection.ranking import percent
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import console, print_table
 
-    console = Console()
+    terminal = console()
 
     def dim(words: str) -> None:
-        console.print(Text(words, style="dim"))
+        terminal.print(Text(words, style="dim"))
 
-    print_table(text.title(record), *_fitted(_layers(record), console.width))
+    print_table(text.title(record), *_fitted(_layers(record), terminal.width))
     dim(
         "entropy: share of the possible (1 is uniform). eff. rank: exp of the entropy of the singular values. rank"
         " 99 %: of their squares. near: weight within 8 tokens. first: weight on the first key. a–b: least and"
@@ -36,10 +35,10 @@ def print_attention(record: Record) -> None:
     )
     heads = sum(site["head_count"] for site in record["sites"])
     if len(record["sites"]) < heads <= MOST_HEADS:
-        print_table("heads", *_fitted(_heads(record), console.width))
+        print_table("heads", *_fitted(_heads(record), terminal.width))
     print_table(
         f"ranking, at most {percent(record['max_error'])} error",
-        *_fitted(_ranking(record), console.width),
+        *_fitted(_ranking(record), terminal.width),
         left=3,
     )
     dim(
@@ -49,13 +48,13 @@ def print_attention(record: Record) -> None:
     for words, found in text.by_setting(record):
         print_table(f"on this machine: {words}", *_times(found))
     good = record["sites"] and text.ranking(record)[0]["advice"]["standing"] == "replace"
-    console.print(
+    terminal.print(
         Text("verdict: ", style=f"bold {'green' if good else 'yellow'}") + Text(text.verdict(record))
     )
     for found in record["unseen"]:
-        console.print(Text(f"  {text.unseen(found)}"))
+        terminal.print(Text(f"  {text.unseen(found)}"))
     for note in [*record["notes"], *filter(None, [text.busy(record)])]:
-        console.print(Text(f"  note: {note}"))
+        terminal.print(Text(f"  note: {note}"))
 
 
 def _layers(record: Record) -> dict[str, list[str]]:

@@ -42,22 +42,22 @@ def show(
 ) -> None:
     """Print one claim: statement, hypotheses, source, what it is checked on, and what must make it fail."""
     from layerlab.catalogue import catalogue
-    from layerlab.cli.output import print_json
+    from layerlab.cli.output import answer, print_json
 
     claim = catalogue()[claim_id]
     if as_json:
         print_json(_description(claim))
         return
-    typer.echo(f"{claim.id}: {claim.title}")
-    typer.echo(f"  statement   {claim.statement}")
-    typer.echo(f"  relation    measured {claim.relation} bound; expected: {claim.expected}")
-    typer.echo(f"  source      {claim.source}")
+    answer(f"{claim.id}: {claim.title}")
+    answer(f"  statement   {claim.statement}")
+    answer(f"  relation    measured {claim.relation} bound; expected: {claim.expected}")
+    answer(f"  source      {claim.source}")
     for hypothesis in claim.hypotheses:
-        typer.echo(f"  hypothesis  {hypothesis}")
-    typer.echo(f"  subjects    {', '.join(claim.subjects)}")
+        answer(f"  hypothesis  {hypothesis}")
+    answer(f"  subjects    {', '.join(claim.subjects)}")
     for name, falsifier in claim.falsifiers.items():
-        typer.echo(f"  falsifier   {name}: {falsifier.what} (must come out: {falsifier.expected})")
-    typer.echo(f"  check       layerlab claims check {claim.id}")
+        answer(f"  falsifier   {name}: {falsifier.what} (must come out: {falsifier.expected})")
+    answer(f"  check       layerlab claims check {claim.id}")
 
 
 @app.command(
@@ -93,7 +93,7 @@ def check(
     """
     from layerlab.catalogue import catalogue, graph_for
     from layerlab.claims import check as check_claim
-    from layerlab.cli.output import print_json
+    from layerlab.cli.output import answer, print_json
 
     chosen = catalogue().select(patterns or (("graph.*",) if on is not None else ()))
     graph = None if on is None else graph_for(on, chosen)
@@ -116,7 +116,7 @@ def check(
         else:
             _print_given(f"{on}: {graph!r}", results)
         failed = [result.claim.id for result in results if not result.as_expected]
-        typer.echo(
+        answer(
             f"{len(results) - len(failed)} of {len(results)} claims came out as expected (seed {seed})"
             + (f"; not so: {', '.join(failed)}" if failed else "")
         )
@@ -138,12 +138,18 @@ def _description(claim: Claim) -> dict[str, object]:
 
 def _with_progress(claims: list[Claim]) -> Iterator[Claim]:
     """Yield the claims, with a bar on standard error where a person is looking."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    from layerlab.cli.output import console
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        *columns, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as progress:
         task = progress.add_task("checking", total=len(claims))
         for claim in claims:
@@ -164,7 +170,7 @@ def _numbers(outcome: Outcome) -> list[str]:
 
 def _print_given(title: str, results: list[CheckResult]) -> None:
     """One row a claim: what came out on the caller's own graph; then the reasons, and the falsifiers."""
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import answer, print_table
 
     rows, remarks = [], []
     for result in results:
@@ -193,12 +199,12 @@ def _print_given(title: str, results: list[CheckResult]) -> None:
         ]
     print_table(title, ["claim", "verdict", "measured", "bound", "slack"], rows, left=2)
     for remark in remarks:
-        typer.echo(f"  {remark}")
-    typer.echo()
+        answer(f"  {remark}")
+    answer()
 
 
 def _print_result(result: CheckResult) -> None:
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import answer, print_table
 
     rows = []
     for entry in result.checked:
@@ -222,5 +228,5 @@ def _print_result(result: CheckResult) -> None:
     )
     for entry in result.checked:
         if entry.outcome.unmet is not None:
-            typer.echo(f"  {entry.name}: hypotheses unmet, {entry.outcome.unmet}")
-    typer.echo()
+            answer(f"  {entry.name}: hypotheses unmet, {entry.outcome.unmet}")
+    answer()

@@ -60,9 +60,9 @@ def make(
     from layerlab.cli import progress
     from layerlab.cli.codebook_table import print_codebook
     from layerlab.cli.output import print_json, say
+    from layerlab.lab.memory import size
     from layerlab.projection.archive import check_name, write
     from layerlab.projection.codebooks import ImpossibleError, OutOfReachError, codebook
-    from layerlab.projection.memory import size
 
     if out is not None:
         check_name(out)

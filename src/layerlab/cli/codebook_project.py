@@ -128,10 +128,9 @@ def _density(given: str) -> Any:
 
 
 def _print(record: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import console, print_table
     from layerlab.projection.projecting.page import probability, stated
 
     found = record["distortion"]
@@ -164,12 +163,12 @@ def _print(record: dict[str, Any]) -> None:
             for entry in record["formulas"]
         ],
     )
-    console = Console()
-    console.print(
+    terminal = console()
+    terminal.print(
         Text("verdict: ", style=f"bold {'green' if found['within'] else 'yellow'}") + Text(record["verdict"])
     )
     for note in record["notes"]:
-        console.print(Text(f"  note: {note}"))
+        terminal.print(Text(f"  note: {note}"))
 
 
 def _share(found: dict[str, Any]) -> str:

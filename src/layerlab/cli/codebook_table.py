@@ -28,9 +28,10 @@ def print_inspection(record: Record) -> None:
 
 
 def _print_sentences(sentences: list[str]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console()
+    from layerlab.cli.output import console
+
+    terminal = console()
     for sentence in sentences:
-        console.print(Text(f"  - {sentence}"))
+        terminal.print(Text(f"  - {sentence}"))

@@ -110,7 +110,7 @@ def get(
     Images come from their publisher's address, as folders images and masks. The cache folder is $LAYERLAB_DATA where
     that is set, else the user's cache folder of this system.
     """
-    from layerlab.cli.output import print_json, say
+    from layerlab.cli.output import answer, print_json, say
     from layerlab.errors import UserError
     from layerlab.graph.download import get as fetch
     from layerlab.graph.known import KNOWN
@@ -125,14 +125,14 @@ def get(
     if as_json:
         print_json({"name": got.name, "path": str(got.path), "fetched": got.fetched})
     elif got.fetched:
-        typer.echo(f"{got.name}: stored in {got.path}")
+        answer(f"{got.name}: stored in {got.path}")
     else:
-        typer.echo(f"{got.name}: already there, {got.path}")
+        answer(f"{got.name}: already there, {got.path}")
 
 
 def _get_images(name: str, folder: Path | None, as_json: bool) -> None:
     from layerlab.cli import progress
-    from layerlab.cli.output import print_json, say
+    from layerlab.cli.output import answer, print_json, say
     from layerlab.segmentation.download import get as fetch
     from layerlab.segmentation.known import find
 
@@ -147,9 +147,9 @@ def _get_images(name: str, folder: Path | None, as_json: bool) -> None:
         print_json({**record, "terms": known.terms})
         return
     if done is None:
-        typer.echo(f"{name}: already there, {got.path}")
+        answer(f"{name}: already there, {got.path}")
     else:
-        typer.echo(f"{name}: {done.pairs:,} images with masks stored in {got.path}")
+        answer(f"{name}: {done.pairs:,} images with masks stored in {got.path}")
         if done.without_mask:
             say(f"{done.without_mask:,} images have no mask and were left out")
         for words in done.left_out[:10]:

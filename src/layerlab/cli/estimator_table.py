@@ -11,20 +11,19 @@ _DISPENSABLE = ("own time", "calls", "z (limit)", "how", "signal/noise", "varian
 
 def print_inspection(record: Mapping[str, Any]) -> None:
     """Prints what was found: standard output."""
-    from rich.console import Console
     from rich.text import Text
 
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import console, print_table
     from layerlab.estimators.inspection import text
 
-    console = Console()
+    terminal = console()
     columns = list(text.COLUMNS)
     rows = [text.row(entry, record) for entry in record["estimators"]]
     for name in _DISPENSABLE:
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         # Names are broken between words.
         widths[0] = max(len(word) for row in rows for word in row[0].split()) + len("▸ ")
-        if sum(widths) + 3 * len(widths) + 1 <= console.width:
+        if sum(widths) + 3 * len(widths) + 1 <= terminal.width:
             break
         at = columns.index(name)
         del columns[at]
@@ -39,13 +38,13 @@ def print_inspection(record: Mapping[str, Any]) -> None:
             for chosen, row in zip(marked, rows, strict=True)
         ],
     )
-    console.print(Text(" ".join(text.LEGEND[name] for name in columns if name in text.LEGEND), style="dim"))
+    terminal.print(Text(" ".join(text.LEGEND[name] for name in columns if name in text.LEGEND), style="dim"))
     for fact in text.facts(record):
-        console.print(Text(f"  - {fact}"))
+        terminal.print(Text(f"  - {fact}"))
     for remark in record["recommendation"]["remarks"]:
-        console.print(Text(f"  - {remark}"))
+        terminal.print(Text(f"  - {remark}"))
     for note in record["notes"]:
-        console.print(Text(f"  note: {note}", style="yellow"))
+        terminal.print(Text(f"  note: {note}", style="yellow"))
     for why, names in text.refused(record).items():
-        console.print(Text(f"  left out: {', '.join(names)} ({why})", style="dim"))
-    console.print(Text(f"{text.verdict(record)}.", style="bold green"))
+        terminal.print(Text(f"  left out: {', '.join(names)} ({why})", style="dim"))
+    terminal.print(Text(f"{text.verdict(record)}.", style="bold green"))

@@ -19,21 +19,20 @@ _DISPENSABLE = ("slack", "σ min", "type")
 
 def print_profile(record: Record) -> None:
     """Prints what was measured: standard output."""
-    from rich.console import Console
     from rich.text import Text
 
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import console, print_table
     from layerlab.gradflow.inspection.time_page import remarks
 
-    console = Console()
+    terminal = console()
 
     def say_verdict(kind: str, words: str) -> None:
-        console.print(Text(f"{kind}: ", style=f"bold {_COLOURS[kind]}") + Text(words))
+        terminal.print(Text(f"{kind}: ", style=f"bold {_COLOURS[kind]}") + Text(words))
 
-    columns, rows = table(record, console.width)
+    columns, rows = table(record, terminal.width)
     left = 2 if "type" in columns else 1
     print_table(title(record), columns, rows, left=left)
-    console.print(
+    terminal.print(
         Text(
             "product: log₁₀ σ max from the input to here. gradient: log₁₀ of what reaches the layer's input, relative "
             "to the output's.",
@@ -46,13 +45,13 @@ def print_profile(record: Record) -> None:
         print_table(*_remedies(record["remedies"]), left=2)
         best = record["remedies"][0]
         if best["helped"]:
-            console.print(Text(f"  - {best['name']}: {best['what']}"))
+            terminal.print(Text(f"  - {best['name']}: {best['what']}"))
     if record["through_time"] is not None:
         print_table(*_through_time(record["through_time"]))
         for remark in remarks(record["through_time"]):
-            console.print(Text(f"  - {remark}"))
+            terminal.print(Text(f"  - {remark}"))
     for note in record["notes"]:
-        console.print(Text(f"  note: {note}"))
+        terminal.print(Text(f"  note: {note}"))
 
 
 def title(record: Record) -> str:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 
 def _live(*columns: Any) -> Any:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -22,14 +21,16 @@ def _live(*columns: Any) -> Any:
         TimeRemainingColumn,
     )
 
+    from layerlab.cli.output import console
+
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        *(TextColumn(column) for column in columns),
-        console=Console(stderr=True),
+        *(TextColumn(column, markup=False) for column in columns),
+        console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
@@ -62,14 +63,20 @@ def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 @contextmanager
 def share(description: str) -> Iterator[Callable[[float, str], None]]:
     """A bar over a piece of work of unknown parts; yields ``report(fraction, words)``."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    from layerlab.cli.output import console
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(
         *columns,
-        TextColumn("{task.fields[words]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[words]}", markup=False),
+        console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
@@ -103,19 +110,25 @@ def plan(steps: Sequence[Step], jobs: int) -> Iterator[Callable[[str, dict[str, 
 
     Cells count by the seconds they are known to take; how far this machine is from those shows as it goes.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from layerlab.cli.output import console
 
     seconds = {step.title: step.seconds for step in steps}
     cells = {step.title: step.seeds * len(step.seconds) for step in steps}
     done = dict.fromkeys(cells, 0)
     total = sum(step.total for step in steps)
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *columns,
-        TextColumn("{task.fields[last]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[last]}", markup=False),
+        console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
@@ -163,7 +176,6 @@ def parts(
     """
     import threading
 
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -173,15 +185,17 @@ def parts(
         TimeRemainingColumn,
     )
 
+    from layerlab.cli.output import console
+
     finished: set[str] = set()
     ended = threading.Event()
     live = sys.stderr.isatty()
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *columns,
-        TextColumn("{task.fields[words]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[words]}", markup=False),
+        console=console(stderr=True),
         transient=True,
         disable=not live,
     ) as progress:

@@ -91,7 +91,7 @@ def check(
 
 
 def _print(record: dict[str, Any]) -> None:
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import answer, print_table
 
     parts = record["parts"]
     split = (
@@ -113,15 +113,15 @@ def _print(record: dict[str, Any]) -> None:
         ]
         print_table(title, ["class", "values", *(f"{part}, %" for part in names), "images"], rows, left=2)
         ignored = ",".join(record["classes"]["ignore"])
-        typer.echo(
+        answer(
             f"ignored: {100 * record['ignored']:.2f} % of the pixels{f' (values {ignored})' if ignored else ''}"
         )
         if record["classes"]["inferred"]:
-            typer.echo(
+            answer(
                 f"classes were inferred: {record['classes']['inferred']}; --class and --ignore say otherwise"
             )
     else:
-        typer.echo(title)
+        answer(title)
     if len(record["problems"]) > 1:
         files = [
             [Path(problem["file"]).name, problem["words"]] for problem in record["problems"][:_MOST_PROBLEMS]
@@ -130,13 +130,11 @@ def _print(record: dict[str, Any]) -> None:
             f"{len(record['problems']):,} files with problems", ["file", "what is wrong"], files, left=2
         )
         if len(record["problems"]) > _MOST_PROBLEMS:
-            typer.echo(
-                f"and {len(record['problems']) - _MOST_PROBLEMS:,} more: --json or --report has them all"
-            )
+            answer(f"and {len(record['problems']) - _MOST_PROBLEMS:,} more: --json or --report has them all")
     for finding in record["findings"][:_MOST_FINDINGS]:
         files_named = ", ".join(finding["files"][:3]) + (" ..." if finding["count"] > 3 else "")
-        typer.echo(
+        answer(
             f"  {finding['severity']}: {finding['words']}{f' [{files_named}]' if finding['files'] else ''}"
         )
     if not record["findings"]:
-        typer.echo("  nothing found that would stop or mislead a training")
+        answer("  nothing found that would stop or mislead a training")

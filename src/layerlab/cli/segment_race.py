@@ -90,7 +90,7 @@ def race(
     from dataclasses import replace
 
     from layerlab.cli import progress
-    from layerlab.cli.output import print_json, print_table, say
+    from layerlab.cli.output import answer, print_json, print_table, say
     from layerlab.lab.race import cell_key
     from layerlab.lab.report.page import write
     from layerlab.segmentation.arms import chosen
@@ -152,7 +152,7 @@ def race(
     for title, columns, rows, left in _tables(results, list(data.classes)):
         print_table(title, columns, rows, left=left)
     if results["verdict"]:
-        typer.echo(results["verdict"]["sentence"])
+        answer(results["verdict"]["sentence"])
     say(f"report: {page}")
 
 

@@ -165,7 +165,7 @@ def train(
 
 
 def _print(results: dict[str, Any], config: dict[str, Any]) -> None:
-    from layerlab.cli.output import print_table
+    from layerlab.cli.output import answer, print_table
 
     most = 40
     for part, measures in results["measures"].items():
@@ -181,7 +181,7 @@ def _print(results: dict[str, Any], config: dict[str, Any]) -> None:
             rows,
         )
         if len(config["classes"]) > most:
-            typer.echo(f"and {len(config['classes']) - most} more classes: --json or the report has them all")
+            answer(f"and {len(config['classes']) - most} more classes: --json or the report has them all")
 
 
 def _shown(value: float | None) -> str:
