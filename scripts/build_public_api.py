@@ -48,7 +48,8 @@ def lines() -> Iterator[str]:
     from layerlab.catalogue import catalogue
 
     for claim in catalogue().values():
-        yield f"claim {claim.id}: measured {claim.relation} bound, {claim.expected}"
+        extreme = f", the {claim.extreme} value" if claim.extreme else ""
+        yield f"claim {claim.id}: measured {claim.relation} bound{extreme}, {claim.expected}"
     first: dict[int, str] = {}
     for name, value in public_names().items():
         if first.setdefault(id(value), name) != name:

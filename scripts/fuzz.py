@@ -31,8 +31,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-from fuzz_mutations import spoil, spoiled_word
+from fuzz_mutations import spoil
 from fuzz_subjects import SUBJECTS, Subject
+from fuzz_text import spoiled_word
 
 TIMEOUT = 60.0
 MEMORY = 6 << 30

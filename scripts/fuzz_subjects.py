@@ -460,7 +460,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "model-attention": Subject(
         _net,
-        ["model", "attention", "net.py:Net", "--inputs", "a.npz", "--budget", "0.2", "--json"],
+        ["model", "attention", "net.py:Net", "--inputs", "a.npz", "--budget", "1", "--json"],
         ["a.npz"],
     ),
     "model-shape": Subject(

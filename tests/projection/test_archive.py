@@ -99,12 +99,16 @@ def test_files_that_hold_no_vectors_are_refused_in_a_line(tmp_path: Path) -> Non
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
     (tmp_path / "empty.csv").write_text("a,b\n")
     (tmp_path / "x.pt").write_bytes(b"")
+    with (tmp_path / "endless.npy").open("wb") as stream:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (2**62, 2**62)}
+        np.lib.format.write_array_header_1_0(stream, header)
     for name, words in {
         "two.npz": "several arrays could hold the vectors: a 3 x 2, b 3 x 2; choose one with --array NAME",
         "flat.npz": "no array with two dimensions",
         "line.npy": "got an array of shape",
         "object.npy": "damaged or something else",
         "pickled.npy": "damaged or something else",
+        "endless.npy": "damaged or something else",
         "broken.npz": "damaged or something else",
         "broken.safetensors": "cannot be read",
         "word.csv": r"word\.csv:2: expected numbers only, got 'x' in column 2",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from archives import pets
 
 from layerlab.errors import UserError
+from layerlab.lab.locks import lock_folder
 from layerlab.segmentation import download as module
 from layerlab.segmentation.download import download, get
 from layerlab.segmentation.known import KNOWN, Archive, KnownImages, find
@@ -187,3 +191,43 @@ def test_what_is_known() -> None:
     assert all(len(each.images.sha256) == 64 and each.images.stated_by for each in KNOWN.values())
     with pytest.raises(UserError, match="pets, flowers17, flowers102; got 'cats'"):
         find("cats")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
+def test_two_processes_do_not_write_into_one_archive(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_folder, "__defaults__", (0.0,))
+    folder = tmp_path / "cache" / "pets-archives"
+    folder.mkdir(parents=True)
+    held = "import sys; from pathlib import Path; from layerlab.lab.locks import lock_folder; "
+    held += "lock = lock_folder(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", held, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            UserError, match=r"pets-archives: another process .* set LAYERLAB_DATA to another"
+        ):
+            get(known(server))
+        assert server.asked == []
+        other.communicate()
+    assert get(known(server)).fetched
+
+
+def test_who_comes_second_takes_what_the_first_has_made(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = known(server)
+
+    def at_once(*given: Any, **options: Any) -> Any:
+        # The other is faster in all.
+        monkeypatch.setattr(module, "convert", convert)
+        get(there, source=server.folder)
+        return convert(*given, **options)
+
+    convert = module.convert
+    monkeypatch.setattr(module, "convert", at_once)
+    get(there, source=server.folder)
+    assert there.is_here
+    assert [path.name for path in there.path.parent.iterdir()] == ["pets"]

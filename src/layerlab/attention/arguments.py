@@ -187,12 +187,18 @@ def softmax_where(scores: Tensor, seen: Tensor) -> Tensor:
     return scores.masked_fill(~seen, -torch.inf).masked_fill(~some, 0.0).softmax(-1).masked_fill(~some, 0.0)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch gives it no types
+def _has_autocast(device_type: str) -> bool:
+    """Never another answer for the same device; the compiler of torch 2.11 cannot look inside under Python 3.13."""
+    return torch.amp.is_autocast_available(device_type)
+
+
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Inside, products keep the dtypes that they are given; a device without autocast (meta) needs nothing for it.
 
     >>> with without_autocast(torch.ones(1, device="meta")):
     ...     pass
     """
-    if torch.amp.is_autocast_available(x.device.type):
+    if _has_autocast(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return contextlib.nullcontext()

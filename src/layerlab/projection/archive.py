@@ -187,8 +187,10 @@ def _record(path: Path, arrays: dict[str, Any]) -> dict[str, Any] | None:
 
 def _npy(path: Path) -> NDArray[np.generic]:
     try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, *BROKEN) as error:
+        # The product of lengths that no file has would overflow, with a warning.
+        with np.errstate(over="raise"):
+            array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, FloatingPointError, *BROKEN) as error:
         raise UserError(
             f"expected an array that numpy.save wrote, but it is damaged or something else ({error})",
             file=path,

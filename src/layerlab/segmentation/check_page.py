@@ -24,6 +24,7 @@ from layerlab.lab.report.page import (
 )
 from layerlab.lab.report.pictures import Picture, Sheet, picture
 from layerlab.lab.report.race import environment_section
+from layerlab.lab.report.words import plain
 from layerlab.segmentation import palette
 from layerlab.segmentation.check import Checked
 from layerlab.segmentation.folder_set import FolderSet
@@ -53,18 +54,13 @@ def check_page(run: RunFolder, checked: Checked) -> Page:
     worst = record["findings"][0] if record["findings"] else None
     lead: list[Block] = [KeyFigures(_key_figures(record))]
     if worst is not None:
-        lead.append(Text(f"**{_WORDS[worst['severity']]}:** {_plain(worst['words'])}."))
+        lead.append(Text(f"**{_WORDS[worst['severity']]}:** {plain(worst['words'])}."))
     return Page(
-        f"The folder {_plain(record['name'])}",
+        f"The folder {plain(record['name'])}",
         f"{record['usable']:,} images with masks that can be used, of {record['pairs']:,} pairs.",
         lead,
         [section for section in sections if section.blocks],
     )
-
-
-def _plain(text: str) -> str:
-    # The page's marks: a name may hold a star or a backtick.
-    return text.replace("*", "∗").replace("`", "ʼ").replace("[", "(").replace("]", ")")
 
 
 def _key_figures(record: Record) -> list[KeyFigure]:
@@ -81,7 +77,7 @@ def _key_figures(record: Record) -> list[KeyFigure]:
         KeyFigure(
             str(len(classes)),
             "classes",
-            _plain(", ".join(classes[:4]) + (" ..." if len(classes) > 4 else "")),
+            plain(", ".join(classes[:4]) + (" ..." if len(classes) > 4 else "")),
         ),
         KeyFigure(f"{100 * record['ignored']:.1f} %", "of the pixels ignored"),
         KeyFigure(str(len(record["findings"])), "findings", told),
@@ -92,8 +88,8 @@ def _findings(record: Record) -> list[Block]:
     rows: list[list[str | Cell]] = [
         [
             Cell(_WORDS[finding["severity"]], float(place), _KINDS[finding["severity"]]),
-            _plain(finding["words"]),
-            _plain(", ".join(finding["files"][:6]) + (" ..." if finding["count"] > 6 else "")),
+            plain(finding["words"]),
+            plain(", ".join(finding["files"][:6]) + (" ..." if finding["count"] > 6 else "")),
         ]
         for place, finding in enumerate(record["findings"])
     ]
@@ -131,7 +127,7 @@ def _sheet(checked: Checked) -> list[Block]:
         name = found.names[index]
         rows.append(
             (
-                _plain(name),
+                plain(name),
                 [
                     picture(palette.shown(image), f"Image {name}", f"{width} x {height}", largest=_SIDE),
                     picture(
@@ -197,7 +193,7 @@ def _classes(record: Record) -> list[Block]:
         columns += [Column(f"{part}: % of pixels", "right"), Column("in images", "right")]
     rows: list[list[str | Cell]] = []
     for share in record["shares"]:
-        row: list[str | Cell] = [_plain(share["class"])]
+        row: list[str | Cell] = [plain(share["class"])]
         for part in parts:
             here = share[part]
             row.append(Cell(f"{100 * here['share']:.2f}", here["share"]))
@@ -223,7 +219,7 @@ def _values(record: Record) -> list[Block]:
     for place, row in enumerate(record["values"]):
         cells: list[str | Cell] = [
             Cell(row["value"], float(place)),
-            _plain(row["class"] or "–"),
+            plain(row["class"] or "–"),
             Cell(f"{row['pixels']:,}", row["pixels"]),
             Cell(f"{row['masks']:,}", row["masks"]),
         ]
@@ -264,14 +260,14 @@ def _twins(checked: Checked) -> list[Block]:
         shown = [
             _thumbnail(found.pairs[index].image, found.names[index]) for index in (twin.first, twin.second)
         ]
-        sheet.append((_plain(" = ".join(names)), shown))
+        sheet.append((plain(" = ".join(names)), shown))
     table = Table(
         "Images that are equal to the pixel (1), or whose 16 x 16 thumbnails correlate by 0.995 and more.",
         [Column("one"), Column("other"), Column("alike", "right"), Column("parts")],
         [
             [
-                _plain(row["first"]),
-                _plain(row["second"]),
+                plain(row["first"]),
+                plain(row["second"]),
                 Cell(f"{row['alike']:.4f}", row["alike"]),
                 " / ".join(part or "–" for part in row["parts"]),
             ]
@@ -291,7 +287,7 @@ def _thumbnail(path: Path, name: str) -> Picture | None:
 
 def _problems(record: Record) -> list[Block]:
     rows = [
-        [problem["kind"], _plain(Path(problem["file"]).name), _plain(problem["words"])]
+        [problem["kind"], plain(Path(problem["file"]).name), plain(problem["words"])]
         for problem in record["problems"][:_MOST_ROWS]
     ]
     if not rows:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from layerlab.errors import UserError
 from layerlab.lab.files import sha256_of
+from layerlab.lab.locks import FolderLock, lock_folder
 from layerlab.segmentation.conversion import RECIPES, Converted, Progress, convert
 from layerlab.segmentation.known import Archive, KnownImages
 
@@ -48,8 +49,8 @@ def get(
         progress: told the share of each step.
 
     Raises:
-        UserError: no network, an archive that is not the published one, no space. What was downloaded of an archive
-            stays, and the next call goes on from there; nothing else does.
+        UserError: no network, an archive that is not the published one, no space, or another process is fetching
+            the set. What was downloaded of an archive stays, and the next call goes on from there; nothing else does.
     """
     say = say or (lambda _: None)
     target = known.path
@@ -66,6 +67,10 @@ def get(
                 f"{free // 10**6:,} MB; free some, or set LAYERLAB_DATA to another folder",
                 file=target.parent,
             )
+        lock = _lock(known) if source is None else None
+        if lock is not None and known.is_here:
+            # Another process was just then finishing.
+            return Got(known.name, target, fetched=False)
         archives = [
             _archive(archive, known, source, say, progress) for archive in (known.images, known.masks)
         ]
@@ -74,7 +79,12 @@ def get(
             whole.mkdir()
             say(f"converting {known.name}")
             converted = convert(RECIPES[known.name], archives[0], archives[1], whole, progress=progress)
-            whole.rename(target)
+            try:
+                whole.rename(target)
+            except OSError:
+                # Two may convert at once; what is there already is the same.
+                if not known.is_here:
+                    raise
         if source is None:
             for path in archives:
                 path.unlink()
@@ -86,6 +96,17 @@ def get(
             file=target.parent,
         ) from error
     return Got(known.name, target, True, converted)
+
+
+def _folder_of_archives(known: KnownImages) -> Path:
+    return known.path.parent / f"{known.name}-archives"
+
+
+def _lock(known: KnownImages) -> FolderLock | None:
+    """Hold the folder of archives: two processes would write into the same unfinished ones."""
+    folder = _folder_of_archives(known)
+    folder.mkdir(exist_ok=True)
+    return lock_folder(folder, mend="set LAYERLAB_DATA to another folder")
 
 
 def _archive(
@@ -103,9 +124,7 @@ def _archive(
                 f"expected the published archive here; download it from {archive.address}", file=path
             )
     else:
-        folder = known.path.parent / f"{known.name}-archives"
-        folder.mkdir(exist_ok=True)
-        path = folder / archive.name
+        path = _folder_of_archives(known) / archive.name
         if not path.is_file():
             say(f"fetching {archive.address}")
             download(archive.address, path, progress=progress)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.damage import drawing_from
 from layerlab.lab.race import CellResult, Workers, cell_key, race
 from layerlab.lab.records import RunFolder, create_run, read_json, write_json
 from layerlab.segmentation import summary
@@ -87,7 +88,8 @@ def race_run(
         on_cell=on_cell,
     )
     _check_same_data(cells)
-    found = summary.summarised(cells, list(data.classes), wanted)
+    with drawing_from(run.path, "remove its file in cells to train it again"):
+        found = summary.summarised(cells, list(data.classes), wanted)
     keep_cases(run.path, data, settings, cells, min(seeds))
     results = {"data": data.name, "seeds": list(seeds), "arms": wanted, **found}
     run.finish(results)

@@ -204,5 +204,7 @@ def refuse(problems: Sequence[Problem]) -> NoReturn:
     more = f"; and {beyond:,} more" if beyond > 0 else ""
     raise UserError(
         f"expected files that can be used, got {len(problems):,} problems: {told}{more}; `layerlab segment check` "
-        "lists them all, --skip leaves such files out"
+        "lists them all, --skip leaves such files out",
+        # Ten problems, each with a long path.
+        longest=6000,
     )

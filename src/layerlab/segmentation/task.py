@@ -46,6 +46,7 @@ def build_model(settings: Settings, channels: int, classes: int) -> UNet:
         up=settings.up,
         dropout=settings.dropout,
     )
+    # torch documents this form; its types ask for a device or a dtype beside it.
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

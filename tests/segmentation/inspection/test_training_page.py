@@ -52,6 +52,19 @@ def test_the_page_shows_the_record(path: Path) -> None:
     assert len(html) < 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("calibration_error", [0.2]), ("images", []), ("iou", None), ("confusion", [[1]]), ("calibration", 7)],
+)
+def test_a_record_that_somebody_changed_is_told(path: Path, field: str, value: object) -> None:
+    run = open_trained(path).run
+    measures = run.meta["results"]["measures"]["validation"]
+    assert field in measures
+    measures[field] = value
+    with pytest.raises(UserError, match=r"run\.json: a record is damaged \(.*\); remove it and train again"):
+        training_page(run)
+
+
 def test_a_page_without_pictures_and_with_an_absent_class(path: Path, tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", TRAIN_KIND, "", open_trained(path).run.meta["config"])
     with pytest.raises(UserError, match="not finished"):

@@ -28,6 +28,7 @@ from layerlab.lab.report.page import (
 )
 from layerlab.lab.report.race import environment_section
 from layerlab.lab.report.scatter import scatter
+from layerlab.lab.report.words import plain, unbroken
 
 # Curves that can be told apart in one figure.
 _CURVES = 6
@@ -45,14 +46,14 @@ def attention_page(run: RunFolder) -> Page:
         Section("Rank", "rank", _rank(record)),
         Section("Entropy and locality", "entropy", _entropy(record)),
         Section("Heads", "heads", _head_tables(record)),
-        Section("Notes", "notes", [Bullets([_plain(_sentence(note)) for note in _notes(record)])]),
+        Section("Notes", "notes", [Bullets([plain(_sentence(note)) for note in _notes(record)])]),
         environment_section(run.meta),
     ]
     return Page(
         f"Attention in {record['model']}",
         f"`{record['subject']}`: {text.title(record).partition(', ')[2]}; measured in {record['seconds']:.0f} s.",
         [
-            Callout("note", _plain(_sentence(text.verdict(record)))),
+            Callout("note", plain(_sentence(text.verdict(record)))),
             KeyFigures(_key_figures(record)),
         ],
         [section for section in sections if section.blocks],
@@ -61,16 +62,6 @@ def attention_page(run: RunFolder) -> Page:
 
 def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
-
-
-def _plain(words: str) -> str:
-    """Words of a user's model, in which nothing is a mark."""
-    return _fixed(words).replace("*", "\u2217").replace("`", "\u02bc").replace("[", "\uff3b")
-
-
-def _fixed(words: str) -> str:
-    """A number does not part from its per cent."""
-    return words.replace(" %", "\u00a0%")
 
 
 def _code(name: str) -> str:
@@ -84,13 +75,13 @@ def _notes(record: Record) -> list[str]:
 def _key_figures(record: Record) -> list[KeyFigure]:
     sites = record["sites"]
     good = sum(site["advice"]["standing"] == "replace" for site in sites)
-    limit = _fixed(percent(record["max_error"]))
+    limit = unbroken(percent(record["max_error"]))
     found = [KeyFigure(f"{good} of {len(sites)}", f"layers can be replaced: faster, and within {limit}")]
     pays = [c for c in record["crossovers"] if c["length"] is not None]
     if record["together"] is not None:
         count = len(record["chosen"])
         words = f"of {count} swaps together" if count > 1 else "of that swap"
-        found.append(KeyFigure(_fixed(percent(record["together"])), f"predicted error {words}"))
+        found.append(KeyFigure(unbroken(percent(record["together"])), f"predicted error {words}"))
     elif pays:
         soonest = min(pays, key=lambda c: c["length"])
         found.append(
@@ -186,7 +177,7 @@ def _candidates(record: Record) -> Table:
                 row.append(Cell(percent(candidate["error"]), candidate["error"]))
         rows.append(row)
     notes = ["To first order; each swap alone."]
-    notes += [_plain(_sentence(reason)) for reason in reasons.values()]
+    notes += [plain(_sentence(reason)) for reason in reasons.values()]
     return Table(
         "Predicted error of the model's output for every swap",
         [Column("layer"), *(Column(name, "right") for name in names)],

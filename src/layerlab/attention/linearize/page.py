@@ -17,6 +17,7 @@ from layerlab.lab.report.page import (
     Table,
 )
 from layerlab.lab.report.race import environment_section
+from layerlab.lab.report.words import plain
 
 _LEFT = 3  # columns of text
 
@@ -27,7 +28,7 @@ def linearization_page(run: RunFolder) -> Page:
     sections = [
         Section("Error of the output", "errors", [_errors(record)]),
         Section("Every mechanism", "mechanisms", [_mechanisms(record)]),
-        Section("Remarks", "remarks", [Bullets([_plain(remark) for remark in text.remarks(record)])]),
+        Section("Remarks", "remarks", [Bullets([plain(remark) for remark in text.remarks(record)])]),
         environment_section(run.meta),
     ]
     whole = record["whole"]
@@ -46,8 +47,8 @@ def linearization_page(run: RunFolder) -> Page:
         figures.insert(1, KeyFigure(percent(whole["held_out"]), "on inputs held out"))
     return Page(
         f"Linear attention in {record['model']}",
-        f"`{record['subject']}`: {_plain(text.title(record)).partition(', ')[2]}.",
-        [Callout("note", _plain(f"{text.verdict(record)}.")), KeyFigures(figures)],
+        f"`{record['subject']}`: {plain(text.title(record)).partition(', ')[2]}.",
+        [Callout("note", plain(f"{text.verdict(record)}.")), KeyFigures(figures)],
         sections,
     )
 
@@ -57,7 +58,7 @@ def _errors(record: Record) -> Table:
     return Table(
         "Each attention exchanged alone",
         columns,
-        [[_plain(cell) for cell in row] for row in text.rows(record)],
+        [[plain(cell) for cell in row] for row in text.rows(record)],
         [
             "▸ is exchanged. Predicted to first order; measured on the same inputs; held out: on inputs that"
             " nothing was fitted to, which say when fitting stops and whether a swap stays; zeroed: with an"
@@ -74,7 +75,7 @@ def _mechanisms(record: Record) -> Table:
             crossover = speed["crossover"]
             rows.append(
                 [
-                    _plain(site["site"]),
+                    plain(site["site"]),
                     name,
                     Cell("" if crossover is None else f"{crossover:,}", crossover),
                     Cell("" if speed["ratio"] is None else f"{speed['ratio']:.2f}", speed["ratio"]),
@@ -97,9 +98,3 @@ def _mechanisms(record: Record) -> Table:
             "The error here is that of the attention's own output; that of the model's output is predicted from it."
         ],
     )
-
-
-def _plain(words: str) -> str:
-    """Words of a user's model, in which nothing is a mark; a number does not part from its per cent."""
-    plain = words.replace("*", "\u2217").replace("`", "\u02bc").replace("[", "\uff3b")
-    return plain.replace(" %", "\u00a0%")

@@ -10,6 +10,7 @@ import numpy as np
 
 from layerlab.errors import UserError
 from layerlab.estimators.policy.settings import BASELINES
+from layerlab.lab.damage import drawing_from
 from layerlab.lab.race import CellResult
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import charts, figures
@@ -41,12 +42,8 @@ def policy_page(run: RunFolder) -> Page:
         raise UserError("the run is not finished; run its command again to go on", file=run.path)
     results = run.meta["results"]
     cells = {key: cell for key, cell in run.read_cells().items() if key in results["evaluation"]}
-    try:
+    with drawing_from(run.path, "remove the folder and run again"):
         return _page(run, results, cells)
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"a record is damaged ({error}); remove the folder and run again", file=run.path
-        ) from None
 
 
 def _page(run: RunFolder, results: Mapping[str, Any], cells: Mapping[str, CellResult]) -> Page:
@@ -112,14 +109,7 @@ def _solved(results: Mapping[str, Any]) -> tuple[str, str]:
 
 def _strip(results: Mapping[str, Any]) -> Figure:
     groups = [
-        {
-            "label": name,
-            "values": entry["values"],
-            **{
-                side: entry["mean"] if entry[side] is None else entry[side]
-                for side in ("mean", "low", "high")
-            },
-        }
+        {"label": name, **{key: entry[key] for key in ("values", "mean", "low", "high")}}
         for name, entry in results["contestants"].items()
     ]
     return figures.accuracy_strip(

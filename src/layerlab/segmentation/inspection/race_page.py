@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.damage import drawing_from
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report import figures
 from layerlab.lab.report.page import (
@@ -29,7 +30,7 @@ from layerlab.segmentation.arms import DOCUMENT, label, of_level
 from layerlab.segmentation.cases import RaceCase, read_cases
 from layerlab.segmentation.inspection import race_curves
 from layerlab.segmentation.inspection.sheet import Row, sheet
-from layerlab.segmentation.inspection.training_page import class_table, confusion_map
+from layerlab.segmentation.inspection.training_page import class_table, confusion_map, settings_table
 
 Results = Mapping[str, Any]
 
@@ -56,6 +57,11 @@ def race_page(run: RunFolder) -> Page:
     """
     if "results" not in run.meta:
         raise UserError("the race is not finished; run its command again to go on", file=run.path)
+    with drawing_from(run.path, "remove the folder and race again"):
+        return _page(run)
+
+
+def _page(run: RunFolder) -> Page:
     results, config = run.meta["results"], run.meta["config"]
     cells = {
         key: cell
@@ -72,7 +78,7 @@ def race_page(run: RunFolder) -> Page:
         Section("Training", "training", race_curves.curves(cells)),
         Section("Gradient at the first layer", "gradient", race_curves.gradients(results, cells)),
         Section("Calibration", "calibration", race_curves.calibration(results)),
-        Section("Settings", "settings", [_settings(config)]),
+        Section("Settings", "settings", [settings_table("What all arms share", config["settings"])]),
         environment_section(run.meta),
     ]
     seeds = len(results["seeds"])
@@ -124,22 +130,17 @@ def strip(results: Results, reference: Sequence[Mapping[str, Any]] = ()) -> Figu
     groups = []
     for name, entry in results["contestants"].items():
         found = entry["metrics"]["validation_iou"]
-        mean = 100 * found["mean"]
-        alone = found["low"] is None
-        groups.append(
-            {
-                "label": label(name),
-                "values": [100 * value for value in found["values"]],
-                "mean": mean,
-                "low": mean if alone else 100 * found["low"],
-                "high": mean if alone else 100 * found["high"],
-            }
-        )
+        spread = {
+            side: None if found[side] is None else 100 * found[side] for side in ("mean", "low", "high")
+        }
+        groups.append({"label": label(name), "values": [100 * value for value in found["values"]], **spread})
     return figures.accuracy_strip(
         groups,
         reference,
         "mean validation IoU, pooled, per cent",
-        caption="A dot is one seed; below it the mean with its 95 per cent interval. Arms share their seeds, so their "
+        caption="One seed an arm: its value, without an interval."
+        if all(group["low"] is None for group in groups)
+        else "A dot is one seed; below it the mean with its 95 per cent interval. Arms share their seeds, so their "
         "differences are known better than these intervals say: see [differences](#differences).",
     )
 
@@ -250,16 +251,24 @@ def _pictures(cases: Sequence[RaceCase], classes: Sequence[str], results: Result
     return blocks
 
 
-def standings(results: Results) -> list[Block]:
-    """One row an arm."""
+def standings(results: Results, said: Mapping[str, float] | None = None) -> list[Block]:
+    """One row an arm; with ``said``, a document's IoU of some arms, beside ours with its interval."""
     rows: list[list[str | Cell]] = []
     for name, entry in results["contestants"].items():
         metrics = entry["metrics"]
+        pooled = metrics["validation_iou"]
+        beside: list[str | Cell] = []
+        if said is not None:
+            beside = [
+                Cell(f"about {said[name]:.2f}", said[name]) if name in said else "–",
+                interval(pooled["low"], pooled["high"], 3),
+            ]
         means = [number(metrics[key]["mean"], 3) if key in metrics else "–" for key in _STANDINGS.values()]
         rows.append(
             [
                 label(name),
                 ", ".join(results["arms"][name]),
+                *beside,
                 *means,
                 *([number(metrics["test_iou"]["mean"], 3)] if "test_iou" in metrics else []),
                 Cell(f"{entry['parameters']:,}", entry["parameters"]),
@@ -272,7 +281,8 @@ def standings(results: Results) -> list[Block]:
         if any("test_iou" in e["metrics"] for e in results["contestants"].values())
         else []
     )
-    columns = (*_STANDINGS, *tested, "parameters", "s an epoch", "s in all")
+    beside_names = () if said is None else ("the document’s IoU", "95 % interval of ours")
+    columns = (*beside_names, *_STANDINGS, *tested, "parameters", "s an epoch", "s in all")
     return [
         Table(
             "Every arm: means over classes and seeds",
@@ -332,11 +342,3 @@ def _confusion(results: Results, classes: Sequence[str]) -> list[Block]:
                 confusion_map({"confusion": results["confusion"][arm]}, classes),
             ]
     return blocks
-
-
-def _settings(config: Mapping[str, Any]) -> Table:
-    rows = [
-        [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
-        for name, value in config["settings"].items()
-    ]
-    return Table("What all arms share", [Column("setting"), Column("value", "right")], rows)

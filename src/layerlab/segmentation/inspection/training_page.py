@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.damage import drawing_from
 from layerlab.lab.records import RunFolder
 from layerlab.lab.report.charts import line_chart
 from layerlab.lab.report.heatmap import heat_map
@@ -39,21 +40,31 @@ def training_page(run: RunFolder) -> Page:
     """The page of one training run, drawn from its folder.
 
     Raises:
-        UserError: the run is not finished, or its pictures are damaged.
+        UserError: the run is not finished, or its record or pictures are damaged.
     """
     if "results" not in run.meta:
         raise UserError("the training is not finished; run its command again to go on", file=run.path)
+    with drawing_from(run.path / "run.json", "remove it and train again"):
+        return _page(run)
+
+
+def _page(run: RunFolder) -> Page:
     results, config = run.meta["results"], run.meta["config"]
     classes, measures = config["classes"], results["measures"]["validation"]
     parts = {name: len(names) for name, names in config["images"].items() if names}
     cases = read_cases(run)
+    settings = {
+        **config["settings"],
+        "seed": config["seed"],
+        "data, fingerprint": config["fingerprint"][:16],
+    }
     sections = [
         Section("Worst cases", "worst", _worst(cases, classes, len(results["images"]))) if cases else None,
         Section("Classes", "classes", [class_table(measures, classes), *_test(results, classes)]),
         Section("Confusion", "confusion", [confusion_map(measures, classes)]),
         Section("Training", "training", _curves(results)),
         Section("Calibration", "calibration", _calibration(measures)),
-        Section("Settings", "settings", [_settings(config)]),
+        Section("Settings", "settings", [settings_table("What decided the training", settings)]),
         environment_section(run.meta),
     ]
     return Page(
@@ -113,6 +124,15 @@ def confusion_map(measures: Measures, classes: Sequence[str]) -> Figure:
         xlabel="prediction",
         limits=(0.0, 100.0),
     )
+
+
+def settings_table(title: str, settings: Mapping[str, Any]) -> Table:
+    """One row a setting."""
+    rows = [
+        [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+        for name, value in settings.items()
+    ]
+    return Table(title, [Column("setting"), Column("value", "right")], rows)
 
 
 def _key_figures(measures: Measures, results: Mapping[str, Any]) -> list[KeyFigure]:
@@ -224,16 +244,6 @@ def _calibration(measures: Measures) -> list[Block]:
     ]
     columns = [Column("mean confidence"), Column("right", "right"), Column("pixels", "right")]
     return [chart, Table("The bins of the figure", columns, rows)]
-
-
-def _settings(config: Mapping[str, Any]) -> Table:
-    rows = [[name, _setting(value)] for name, value in config["settings"].items()]
-    rows += [["seed", str(config["seed"])], ["data, fingerprint", config["fingerprint"][:16]]]
-    return Table("What decided the training", [Column("setting"), Column("value", "right")], rows)
-
-
-def _setting(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _percent(share: float | None) -> str:
