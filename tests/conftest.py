@@ -31,7 +31,7 @@ FIRST = (
     "projection/test_certificate.py",
     "gradflow/remedies/test_trial.py",
     "cli/test_model.py",
-    "test_reproduce.py",
+    "reproduce/test_run.py",
     "pages/test_every_page.py",
     "cli/test_graph.py",
     "gradflow/recurrent/test_curves.py",

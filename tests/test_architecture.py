@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from .loading import program
 
 ROOT = Path(__file__).parents[1]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,14 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def drawer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "draw_architecture", ROOT / "scripts" / "draw_architecture.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("scripts/draw_architecture.py")
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ GRAPH_RANKS = (
         "powers",
         "reordering",
     ),
-    ("density", "extremes", "layers"),
+    ("density", "extremes", "layers", "store"),
     (
         "archive",
         "convert",
@@ -71,9 +71,10 @@ GRAPH_RANKS = (
     ),
     ("datasets", "download", "generate", "model_loss"),
     ("task",),
+    ("sampling",),
     ("citation", "depth_prediction", "depth_training", "experiments", "sources", "theorems"),
     ("depth_advice", "runs"),
-    ("attention_report", "inspection", "inspection_page"),
+    ("attention_report", "inspection", "inspection_page", "prediction", "racing"),
 )
 GRADFLOW_RANKS = (
     ("jacobi", "linear_maps", "points"),

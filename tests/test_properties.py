@@ -8,9 +8,11 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.linalg import hadamard as matrix
 
 from layerlab.errors import UserError
@@ -20,13 +22,15 @@ from layerlab.graph import Graph
 from layerlab.graph.npz import from_npz, to_npz
 from layerlab.graph.sources import edge_list
 from layerlab.lab.arrays import read_npz
-from layerlab.lab.records import read_json, write_json
+from layerlab.lab.records import create_run, open_run, read_json, write_json
 from layerlab.lab.weights import read_tensors, write_tensors
 from layerlab.projection.archive import read
 from layerlab.projection.certificate import certify
 from layerlab.projection.hadamard import hadamard
 from layerlab.segmentation.class_files import read_classes
+from layerlab.segmentation.images import read_header, read_image, read_labels
 from layerlab.segmentation.kernels.convolution import weight_gradient
+from layerlab.segmentation.masks import Classes, codes
 from layerlab.segmentation.metrics import confusion
 
 EXACT = settings(derandomize=True, deadline=None, max_examples=40)
@@ -56,6 +60,14 @@ def test_an_error_is_one_line_that_a_terminal_can_show(message: str, file: str) 
     assert len(shown) <= 1_000
     assert shown.encode()
     assert not {unicodedata.category(letter) for letter in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize("cell", ["\0" * 5_000, "7" * 10**6, "a b " * 5_000])
+def test_a_long_cell_is_quoted_in_part(cell: str) -> None:
+    shown = str(UserError(f"expected a number, got {cell!r}; write one", file="a.csv", line=3))
+    assert len(shown) < 1_000
+    assert shown.startswith("a.csv:3: expected a number, got ")
+    assert shown.endswith("; write one")
 
 
 @EXACT
@@ -193,3 +205,117 @@ def test_a_confusion_matrix_counts_pairs(classes: int, pixels: int, seed: int) -
     expected = np.zeros((classes, classes), int)
     np.add.at(expected, (target.ravel(), predicted.ravel()), 1)
     np.testing.assert_array_equal(confusion(target, predicted, classes), expected)
+
+
+_PICTURES = st.sampled_from([("png", {}), ("tif", {}), ("tif", {"compression": "tiff_lzw"}), ("bmp", {})])
+
+
+@EXACT
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from(["L", "RGB"]),
+    _PICTURES,
+    st.integers(0, 99),
+)
+def test_pictures_come_back_pixel_by_pixel(
+    size: tuple[int, int], mode: str, how: tuple[str, dict[str, str]], seed: int
+) -> None:
+    suffix, options = how
+    shape = size if mode == "L" else (*size, 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{suffix}"
+        Image.fromarray(pixels).save(path, **options)
+        found = read_image(path)
+        header = read_header(path)
+        np.testing.assert_array_equal(found.pixels.squeeze(-1) if mode == "L" else found.pixels, pixels)
+        assert (header.height, header.width, header.bits) == (*size, 8)
+        labels = codes(read_labels(path).pixels)
+    colour = 2**24 + pixels.astype(np.int64) @ (65536, 256, 1) if mode == "RGB" else pixels
+    if mode == "RGB":
+        grey = (pixels == pixels[..., :1]).all(-1)
+        colour = np.where(grey, pixels[..., 0], colour)
+    np.testing.assert_array_equal(labels.reshape(size), colour)
+
+
+@EXACT
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.booleans(), st.integers(0, 99))
+def test_deep_greys_come_back(size: tuple[int, int], png: bool, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 65536, size, dtype=np.uint16)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("a.png" if png else "a.tif")
+        Image.fromarray(pixels).save(path)
+        np.testing.assert_array_equal(read_image(path).pixels[..., 0], pixels)
+
+
+@EXACT
+@given(
+    st.tuples(st.integers(8, 60), st.integers(8, 60)),
+    st.sampled_from(["L", "RGB"]),
+    st.integers(0, 255),
+)
+def test_a_flat_jpeg_comes_back_but_for_rounding(size: tuple[int, int], mode: str, level: int) -> None:
+    # A JPEG keeps no pixel; a flat one it keeps to a level or two.
+    pixels = np.full(size if mode == "L" else (*size, 3), level, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jpg"
+        Image.fromarray(pixels).save(path, quality=95)
+        found = read_image(path).pixels
+    assert found.shape == (*size, 1 if mode == "L" else 3)
+    assert int(np.abs(found.astype(int) - level).max()) <= 2
+
+
+@EXACT
+@given(st.tuples(st.integers(1, 30), st.integers(1, 30)), st.integers(2, 255), st.integers(0, 99))
+def test_a_palette_mask_means_its_indices(size: tuple[int, int], colours: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    indices = draw.integers(0, colours, size, dtype=np.uint8)
+    image = Image.fromarray(indices)
+    image.putpalette(draw.integers(0, 256, 3 * colours, dtype=np.uint8).tobytes())
+    with tempfile.TemporaryDirectory() as folder:
+        image.save(Path(folder) / "a.png")
+        found = read_labels(Path(folder) / "a.png").pixels
+    np.testing.assert_array_equal(codes(found).reshape(size), indices)
+    classes = Classes.parse([f"c{value}={value}" for value in range(colours)])
+    np.testing.assert_array_equal(classes.apply(codes(found)).reshape(size), indices)
+
+
+# What Pillow thinks of odd metadata; the command line keeps it to itself.
+@pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\..*")
+@EXACT
+@given(st.sampled_from(["png", "jpg", "tif", "bmp"]), st.integers(0, 10**9), st.integers(0, 7))
+def test_a_flipped_bit_of_a_picture_is_told_or_is_another_picture(suffix: str, place: int, bit: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{suffix}"
+        Image.fromarray(pixels).save(path)
+        content = bytearray(path.read_bytes())
+        content[place % len(content)] ^= 1 << bit
+        path.write_bytes(content)
+        try:
+            found = read_image(path)
+        except UserError as error:
+            assert "a." in str(error)
+        else:
+            assert found.pixels.shape[2] in (1, 3)
+
+
+@EXACT
+@given(JSON, st.integers(0, 10**9), st.integers(0, 7))
+def test_a_flipped_bit_of_a_run_record_is_told_or_is_other_json(value: object, place: int, bit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = create_run(Path(folder) / "run", "race", ["layerlab"], {"value": value})
+        run.write_cell("a-0", {"value": value})
+        assert open_run(run.path).read_cells() == {"a-0": {"value": value}}
+        assert open_run(run.path).meta["config"] == {"value": value}
+        path = run.path / "run.json"
+        content = bytearray(path.read_bytes())
+        content[place % len(content)] ^= 1 << bit
+        path.write_bytes(content)
+        del run
+        try:
+            found = open_run(Path(folder) / "run")
+        except UserError as error:
+            assert "run" in str(error)
+        else:
+            assert isinstance(found.meta["config"], dict)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import layerlab
+
+from .loading import program
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "layerlab"
@@ -21,13 +23,7 @@ LAZY = sorted(
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "build_public_api", ROOT / "scripts" / "build_public_api.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("scripts/build_public_api.py")
 
 
 def test_names_and_signatures_are_those_of_the_list(builder: ModuleType) -> None:
@@ -67,7 +63,7 @@ def test_every_room_is_an_attribute_of_the_package() -> None:
 
 
 def test_the_rooms_import_on_first_use() -> None:
-    assert len(LAZY) == 8
+    assert len(LAZY) == 9
 
 
 @pytest.mark.parametrize("path", LAZY, ids=lambda path: path.parent.relative_to(PACKAGE).as_posix())

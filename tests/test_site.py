@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .loading import program
+
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "docs" / "site"
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -55,6 +57,19 @@ def test_the_modules_of_the_reference_exist() -> None:
     for page in (SITE / "api").glob("*.md"):
         for name, _ in MODULE.findall(page.read_text(encoding="utf-8")):
             assert importlib.import_module(name).__doc__, name
+
+
+def test_parameters_on_lines_of_their_own_are_a_list() -> None:
+    sound = program("docs/site/conf.py").sound_signatures
+    one, two = (
+        '<em class="sig-param"><span class="n">a</span></em>,',
+        '<em class="sig-param"><b>[</b>x</em>',
+    )
+    entry = '<dl class="py class">\n<dt class="sig">f({})</dt>\n<dd><p>Words.</p>\n</dd></dl>'
+    written = entry.format(f"\n\n<dl>\n<dd>{one}</dd>\n<dd>{two}</dd>\n</dl>\n\n")
+    wanted = entry.format(f'\n\n<ul class="sig-lines">\n<li>{one}</li>\n<li>{two}</li>\n</ul>\n\n')
+    assert sound(written + written) == wanted + wanted
+    assert sound(entry) == entry
 
 
 def test_the_top_of_the_site_leads_to_its_first_page() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from .loading import program
 from .printed import difference
 
 ROOT = Path(__file__).parents[1]
@@ -17,12 +17,7 @@ PAGES = sorted((ROOT / "docs" / "start").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_start_pages", ROOT / "scripts" / "run_start_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("scripts/run_start_pages.py")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,18 +18,13 @@ NAMES = ("contestants", "figures", "floors", "gate", "goals", "growth", "page", 
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules; they are no package that is installed."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        found = {name: importlib.import_module(f"attention_bench.{name}") for name in NAMES}
-        yield {
-            **found,
-            "command": importlib.import_module("bench_common.command"),
-            "script": importlib.import_module("attention"),
-        }
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def bench() -> dict[str, ModuleType]:
+    found = {name: importlib.import_module(f"attention_bench.{name}") for name in NAMES}
+    return {
+        **found,
+        "command": importlib.import_module("bench_common.command"),
+        "script": importlib.import_module("attention"),
+    }
 
 
 @pytest.mark.parametrize("name", ["floors", "growth", "races"])

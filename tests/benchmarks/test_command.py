@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,16 +14,10 @@ import pytest
 
 from layerlab.errors import UserError
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def command() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        yield importlib.import_module("bench_common.command")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def command() -> ModuleType:
+    return importlib.import_module("bench_common.command")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 import sys
@@ -16,17 +15,14 @@ import pytest
 from layerlab.graph.depth_training import DepthCurve
 from layerlab.lab.records import read_json
 
+from ..loading import program
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("depth_bench", ROOT / "benchmarks" / "depth.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("benchmarks/depth.py")
 
 
 @pytest.fixture(scope="module")

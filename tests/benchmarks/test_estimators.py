@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules; they are no package that is installed."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+def bench() -> dict[str, ModuleType]:
     names = ("functions", "gate", "ours", "overhead", "page", "races", "rivals")
-    try:
-        yield {name: importlib.import_module(f"estimators_bench.{name}") for name in names}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+    return {name: importlib.import_module(f"estimators_bench.{name}") for name in names}
 
 
 def sample(problem: Any, n: int) -> torch.Tensor:

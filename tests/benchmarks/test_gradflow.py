@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,15 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules; they are no package that is installed."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+def bench() -> dict[str, ModuleType]:
     names = ("gate", "models", "page", "peers", "reference", "watching", "worker")
-    try:
-        found = {name: importlib.import_module(f"gradflow_bench.{name}") for name in names}
-        yield {**found, "script": importlib.import_module("gradflow")}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+    found = {name: importlib.import_module(f"gradflow_bench.{name}") for name in names}
+    return {**found, "script": importlib.import_module("gradflow")}
 
 
 def test_the_reference_is_the_derivative_between_the_points(bench: dict[str, ModuleType]) -> None:

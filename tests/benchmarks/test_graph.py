@@ -5,9 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,15 +25,10 @@ COMMON = ("command", "rates", "store", "timing", "words")
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules; they are no package that is installed."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        found = {name: importlib.import_module(f"bench_common.{name}") for name in COMMON}
-        own = {name: importlib.import_module(f"graph_bench.{name}") for name in NAMES}
-        yield {**found, **own, "drawing": importlib.import_module("bench_common.figures")}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def bench() -> dict[str, ModuleType]:
+    found = {name: importlib.import_module(f"bench_common.{name}") for name in COMMON}
+    own = {name: importlib.import_module(f"graph_bench.{name}") for name in NAMES}
+    return {**found, **own, "drawing": importlib.import_module("bench_common.figures")}
 
 
 @pytest.mark.parametrize("name", ["drawing", "floors", "timing", "words"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,17 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules; they are no package that is installed."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        found = {
-            name: importlib.import_module(f"projection_bench.{name}")
-            for name in ("draws", "gate", "lines", "page", "races", "worker")
-        }
-        yield {**found, "script": importlib.import_module("projection")}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def bench() -> dict[str, ModuleType]:
+    found = {
+        name: importlib.import_module(f"projection_bench.{name}")
+        for name in ("draws", "gate", "lines", "page", "races", "worker")
+    }
+    return {**found, "script": importlib.import_module("projection")}
 
 
 def test_the_gate_passes_what_agrees(bench: dict[str, ModuleType]) -> None:
