@@ -209,8 +209,8 @@ def groups(patterns: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def test_files(folder: str) -> list[str]:
-    """Of the claims one file and the doctests; of a domain the folder of its theorems' tests."""
-    return ["tests/test_claims.py", "src/layerlab/claims"] if folder == "claims" else [f"tests/{folder}"]
+    """Of the claims their tests and the doctests; of a domain the folder of its theorems' tests."""
+    return ["tests/claims", "src/layerlab/claims"] if folder == "claims" else [f"tests/{folder}"]
 
 
 def table(entries: Sequence[dict[str, Any]]) -> str:

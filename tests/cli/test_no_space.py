@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
-import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from layerlab.attention.linearize.candidates import Clock, Speed
 from layerlab.lab.files import is_temporary
 
 ROOT = Path(__file__).parents[2]
-MADE: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "fuzz_subjects.py"))
+sys.path.insert(0, str(ROOT / "scripts"))
+MADE: dict[str, Any] = {}
+for module in ("fuzz_graphs", "fuzz_models", "fuzz_vectors", "fuzz_pictures"):
+    MADE |= vars(importlib.import_module(module))
 SMALL = "--size 16 --widths 2,2 --batch 2 --augment none --epochs 1"
 
 # What makes the inputs, the command (which writes into "out"), and how many files it may write before the disk is full.
@@ -38,6 +43,11 @@ COMMANDS = {
     "model inspect": (
         "_net",
         "model inspect net.py:model --input-shape 7,6 --budget 20 --no-remedy --report --out out",
+        (0, 1, 2),
+    ),
+    "model linearize": (
+        "_net",
+        "model linearize net.py:Net --inputs a.npz --max-error 0.9 --mechanism linear --out out",
         (0, 1, 2),
     ),
     "estimator inspect": (
@@ -72,6 +82,12 @@ COMMANDS = {
     "segment predict": ("_segmented", "segment predict run images --out out", (0, 1, 2, 3, 5)),
     "reproduce": ("_function", "reproduce --only projection --seeds 2 --jobs 1 --out out", (0, 1)),
 }
+
+
+@pytest.fixture(autouse=True)
+def swaps_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `model linearize` writes nothing, at five tokens."""
+    monkeypatch.setattr(Clock, "speed", lambda self, name, call: Speed(name, 2.0, 4, 64))
 
 
 @pytest.fixture
