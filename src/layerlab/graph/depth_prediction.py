@@ -188,9 +188,12 @@ def predict_depth(
         ]
         held_out[:, column] = np.concatenate(right_ones, axis=1).mean(axis=1)
     smoothed = held_out @ _smoother(wanted).T
-    score = smoothed.mean(axis=0)
+    # Accuracies are few fractions, so depths often tie, and a machine's rounding must not decide between them.
+    score = smoothed.mean(axis=0).round(12)
     at = int(score.argmax())
     # Paired: the same halves at every depth. Halvings overlap, so this is a rough scale and no test.
     error = (smoothed - smoothed[:, [at]]).std(axis=0, ddof=1) / np.sqrt(HALVINGS)
-    plausible = tuple(depth for depth, near in zip(wanted, score >= score[at] - error, strict=True) if near)
+    plausible = tuple(
+        depth for depth, near in zip(wanted, score >= score[at] - error - 1e-12, strict=True) if near
+    )
     return DepthPrediction(tuple(wanted), held_out, score, wanted[at], plausible)

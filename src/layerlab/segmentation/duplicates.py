@@ -88,8 +88,8 @@ def _alike(contents: Sequence[Content | None], places: list[int], most: int) -> 
         # Above the diagonal, and no more than are of use: a folder of one picture has them by the million.
         first, second = np.nonzero(np.triu(alike >= ALIKE, 1))
         for one, other in zip(first[:enough].tolist(), second[:enough].tolist(), strict=True):
-            # Rounding must not make them equal to the pixel.
-            measure = min(float(alike[one, other]), 0.9999)
+            # The last digits are the machine's, and must neither order the pairs nor make them equal to the pixel.
+            measure = min(round(float(alike[one, other]), 5), 0.9999)
             found.append(Twins(places[start + one], places[start + other], measure))
         if len(found) >= enough:
             break
