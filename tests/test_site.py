@@ -72,6 +72,13 @@ def test_parameters_on_lines_of_their_own_are_a_list() -> None:
     assert sound(entry) == entry
 
 
+def test_a_corner_of_a_table_is_no_heading() -> None:
+    sound = program("docs/site/conf.py").sound_tables
+    row = '<tr><th class="head text-right"><p></p></th>\n<th class="head"><p>loss</p></th>\n</tr>'
+    corner = '<td class="head text-right"></td>'
+    assert sound(row) == f'<tr>{corner}\n<th class="head"><p>loss</p></th>\n</tr>'
+
+
 def test_the_top_of_the_site_leads_to_its_first_page() -> None:
     top = (SITE / "index.html").read_text(encoding="utf-8")
     assert top.count("docs/site/index.html") == 2

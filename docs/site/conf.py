@@ -31,6 +31,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_static_path = ["site.css", "site.js"]
+templates_path = ["templates"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_extra_path = ["index.html"]  # from the top of the site to its first page
@@ -55,9 +56,14 @@ def sound_signatures(body: str) -> str:
     return _LINES.sub(listed, body)
 
 
+def sound_tables(body: str) -> str:
+    """``body`` without headings of columns that say nothing: a corner is a cell."""
+    return re.sub(r'<th class="head([^"]*)"><p></p></th>', r'<td class="head\1"></td>', body)
+
+
 def setup(app: Any) -> None:
     def mended(_app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
         if "body" in context:
-            context["body"] = sound_signatures(context["body"])
+            context["body"] = sound_tables(sound_signatures(context["body"]))
 
     app.connect("html-page-context", mended)
