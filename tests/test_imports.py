@@ -41,6 +41,7 @@ GRAPH_RANKS = (
         "sparse",
         "unpickle",
     ),
+    ("parts",),
     ("ends", "field", "ops", "structure"),
     (
         "attention",

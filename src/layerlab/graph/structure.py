@@ -5,11 +5,10 @@ Everything else in this room reads a `Graph`; nothing writes one.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, SupportsIndex, cast
+from typing import Any, Literal, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,33 +17,8 @@ import torch
 
 from layerlab.errors import UserError
 from layerlab.graph.edges import FloatArray, IntArray, Numbers, compress, index_dtype, plural
+from layerlab.graph.parts import Part, parts, tensor
 from layerlab.graph.sparse import Pattern, SparseMatrix
-from layerlab.lab.arrays import is_mapped
-
-# Entries of the runs in which a graph is gone through: some ten bytes of work space each, 40 MB.
-_PART = 1 << 22
-
-
-class _Part(NamedTuple):
-    """The rows begin … end−1: their entries, and the row of each of these."""
-
-    begin: int
-    end: int
-    entries: slice
-    rows: IntArray
-
-
-def _tensor(array: IntArray) -> torch.Tensor:
-    """As a tensor. A copy: torch tensors cannot be read-only, and the graph must not change through them.
-
-    Except where the array lies in a file: it may be larger than memory, and its map is private (`open_array`).
-    """
-    if is_mapped(array):
-        view = array.view()
-        with contextlib.suppress(ValueError):  # a map that somebody else made read-only
-            view.setflags(write=True)
-            return torch.from_numpy(view)
-    return torch.tensor(array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -355,7 +329,7 @@ class Graph:
             root = np.zeros_like(degree)
             np.divide(1.0, np.sqrt(degree), out=root, where=degree > 0)
 
-            def values(part: _Part) -> FloatArray:
+            def values(part: Part) -> FloatArray:
                 # The product of the roots first: it commutes, so P is symmetric to the last bit where A is.
                 return received._values(part) * (root[part.rows] * root[received.indices[part.entries]])
 
@@ -368,25 +342,16 @@ class Graph:
         """The row of each stored entry."""
         return np.repeat(np.arange(self.num_nodes, dtype=self.indices.dtype), np.diff(self.indptr))
 
-    def _parts(self) -> Iterator[_Part]:
-        """The rows in runs of a few million entries: what is computed of one fits beside a graph larger than memory."""
-        begin = 0
-        while begin < self.num_nodes:
-            first = int(self.indptr[begin])
-            end = int(np.searchsorted(self.indptr, first + _PART, side="right")) - 1
-            end = min(max(end, begin + 1), self.num_nodes)
-            rows = np.arange(begin, end, dtype=self.indices.dtype)
-            entries = slice(first, int(self.indptr[end]))
-            yield _Part(begin, end, entries, np.repeat(rows, np.diff(self.indptr[begin : end + 1])))
-            begin = end
+    def _parts(self) -> Iterator[Part]:
+        return parts(self.indptr, self.indices.dtype)
 
-    def _values(self, part: _Part) -> FloatArray:
+    def _values(self, part: Part) -> FloatArray:
         """The weight of each stored entry, ones when unweighted."""
         if self.weights is None:
             return np.ones(part.entries.stop - part.entries.start)
         return self.weights[part.entries]
 
-    def _operator(self, values: Callable[[_Part], FloatArray], dtype: torch.dtype) -> SparseMatrix:
+    def _operator(self, values: Callable[[Part], FloatArray], dtype: torch.dtype) -> SparseMatrix:
         """``values`` on the pattern of A, zeros kept; one pattern serves every dtype."""
         if not dtype.is_floating_point:
             raise UserError(f"an adjacency matrix needs a floating dtype, got {dtype}")
@@ -399,7 +364,7 @@ class Graph:
                 )
             found[part.entries] = torch.tensor(given)
         if "pattern" not in self._cache:
-            crow, col = _tensor(self.indptr), _tensor(self.indices)
+            crow, col = tensor(self.indptr), tensor(self.indices)
             self._cache["pattern"] = Pattern(crow, col, (self.num_nodes, self.num_nodes))
         return SparseMatrix(self._cache["pattern"], found)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from layerlab.errors import UserError
-from layerlab.graph import Graph, NodeDataset, SparseMatrix, Split, load, structure
+from layerlab.graph import Graph, NodeDataset, SparseMatrix, Split, load, parts
 from layerlab.graph.sources import load_graph
 from layerlab.graph.store import StoredFeatures, open_store, save_dataset
 from layerlab.graph.store.layout import _fingerprint
@@ -98,7 +98,7 @@ def test_a_graph_is_the_same_in_runs_of_any_length(monkeypatch: pytest.MonkeyPat
     for directed, weighted in KINDS:
         whole = data_of(directed, weighted).graph
         with monkeypatch.context() as patch:
-            patch.setattr(structure, "_PART", 5)
+            patch.setattr(parts, "_ENTRIES", 5)
             pieces = Graph(whole.num_nodes, directed, whole.indptr, whole.indices, whole.weights)
             assert len(list(pieces._parts())) > 5
             looped, degrees = pieces.with_self_loops(), (pieces.degrees("in"), pieces.degrees("out"))
