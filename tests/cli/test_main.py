@@ -85,7 +85,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(words: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("words", ["data list --json", "data list"])
+@pytest.mark.parametrize("words", ["data list --json", "data list", "data --help"])
 def test_standard_output_on_a_full_disk_is_told(words: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

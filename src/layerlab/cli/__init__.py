@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
 from typing import NoReturn
 
 import typer
@@ -61,7 +64,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         try:
-            app(prog_name="layerlab")
+            with _help():
+                app(prog_name="layerlab")
         finally:
             # Here, and not when the interpreter ends, which could only say so in a traceback.
             if sys.stdout is not None:
@@ -76,6 +80,18 @@ def main() -> None:
         if isinstance(stop.__context__, BrokenPipeError):
             _reader_left()
         raise
+
+
+@contextlib.contextmanager
+def _help() -> Iterator[None]:
+    """Help, which typer itself prints, is output like any other."""
+    try:
+        yield
+    except OSError as error:
+        if not any(frame.f_code.co_name == "format_help" for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise
+        with writing():
+            raise
 
 
 def _reader_left() -> NoReturn:
