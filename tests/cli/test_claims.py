@@ -61,10 +61,13 @@ def test_show_tells_everything_about_a_claim(cli: Cli) -> None:
 
 
 def test_check_of_everything_succeeds_and_repeats_bit_for_bit(cli: Cli) -> None:
-    first, second = (cli("claims", "check", "--json", "--seed", 3) for _ in range(2))
+    first = cli("claims", "check", "--json", "--seed", 3)
     assert first.status == 0
-    assert first.out == second.out
     report = json.loads(first.out)
+    # Not those that train networks, half of the time: segmentation/theorems/test_register.py repeats trainings.
+    others = [claim for claim in layerlab.catalogue.catalogue() if not claim.startswith("segmentation.")]
+    second = json.loads(cli("claims", "check", "--json", "--seed", 3, *others).out)
+    assert second["claims"] == [entry for entry in report["claims"] if entry["id"] in others]
     assert report["seed"] == 3
     assert report["as_expected"] is True
     claims = layerlab.catalogue.catalogue().values()
