@@ -1,0 +1,2 @@
+def write(stored, folder): pass
+def goals(parts): return ""
