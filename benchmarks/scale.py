@@ -19,7 +19,6 @@ from typing import Any
 
 from bench_common import command
 from bench_common.command import Benchmark, say
-
 from scale_bench import comparing, gate, growth, measuring, page, places
 
 

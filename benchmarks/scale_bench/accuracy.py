@@ -64,7 +64,9 @@ def words(labels: NDArray[np.int64], classes: int, generator: np.random.Generato
     own = owned[labels[:, None], generator.integers(0, WORDS_OF_CLASS, shape)]
     chosen = np.where(generator.random(shape) < OWN, own, generator.integers(0, columns, shape))
     rows = np.repeat(np.arange(len(labels)), WORDS)
-    matrix = sp.csr_array((np.ones(rows.size, np.float32), (rows, chosen.ravel())), shape=(len(labels), columns))
+    matrix = sp.csr_array(
+        (np.ones(rows.size, np.float32), (rows, chosen.ravel())), shape=(len(labels), columns)
+    )
     matrix.data[:] = 1.0
     return SparseMatrix.from_scipy(matrix)
 
@@ -102,7 +104,9 @@ def trained(dataset: NodeDataset, settings: Settings, seed: int, batching: Batch
     parts = parts_for(dataset, "public", seed)
     task = task_for(dataset, parts, settings, batching)
     wall, processor = time.perf_counter(), time.process_time()
-    result = fit(task, Schedule(settings.epochs, "validation_accuracy", None, (), "validation_loss"), seed=seed)
+    result = fit(
+        task, Schedule(settings.epochs, "validation_accuracy", None, (), "validation_loss"), seed=seed
+    )
     return {
         "accuracy": 100 * result.metrics["test_accuracy"],
         "validation": 100 * result.metrics["validation_accuracy"],

@@ -39,7 +39,7 @@ class Batches:
     def __init__(self, dataset: NodeDataset, kind: str, settings: Settings, size: int, seed: int = 0) -> None:
         assert dataset.split is not None
         self.kind, self.settings, self.size = kind, settings, size
-        self.inputs, self.labels = Inputs(dataset.features), torch.from_numpy(dataset.labels)
+        self.inputs, self.labels = Inputs(dataset.features), torch.from_numpy(dataset.labels.copy())
         graph = dataset.graph
         operator = graph.normalized_adjacency() if kind == "gcn" else neighbourhoods(graph)
         self.sampler = Sampler(operator, FANOUTS, scaled=kind == "gcn")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
 def once(work: Callable[[], object]) -> dict[str, float]:

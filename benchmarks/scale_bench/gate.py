@@ -113,7 +113,7 @@ def _plain_is_right(graph: Graph, seeds: np.ndarray[Any, Any]) -> bool:
 def layers(store: Store, kind: str) -> dict[str, float]:
     """Loss and gradients of ours against torch_geometric's in each form, dropout off; inference against the model."""
     dataset = store.dataset()
-    inputs, labels = Inputs(dataset.features), torch.from_numpy(dataset.labels)
+    inputs, labels = Inputs(dataset.features), torch.from_numpy(dataset.labels.copy())
     graph = dataset.graph
     operator = graph.normalized_adjacency() if kind == "gcn" else neighbourhoods(graph)
     settings = batches.SETTINGS[kind]

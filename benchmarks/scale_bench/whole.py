@@ -11,12 +11,12 @@ import torch
 
 from layerlab.graph import ops
 from layerlab.graph.runs import train_run
-from layerlab.graph.sampling import Inputs, infer
+from layerlab.graph.sampling import Batching, Inputs, infer
 from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.store import open_store
 from layerlab.graph.task import build_model
 from scale_bench import clocks
-from scale_bench.batches import SETTINGS
+from scale_bench.batches import SETTINGS, SIZE
 
 STEPS = 3
 
@@ -35,7 +35,11 @@ def sgc(store: str, epochs: int, threads: int) -> dict[str, Any]:
         taken: list[Any] = []
         overrides = {"steps": STEPS, "epochs": epochs}
         times = clocks.once(
-            lambda: taken.append(train_run(store, "sgc", out=Path(folder) / "run", overrides=overrides))
+            lambda: taken.append(
+                train_run(
+                    store, "sgc", out=Path(folder) / "run", overrides=overrides, batching=Batching(SIZE)
+                )
+            )
         )
         results = taken[0].meta["results"]
     return {
