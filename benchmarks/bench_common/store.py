@@ -12,15 +12,7 @@ from layerlab.errors import UserError
 from layerlab.lab.records import environment, read_json, write_json
 
 FORMAT = "layerlab-benchmark-{subject}"
-VERSIONS = {
-    "graph": 3,
-    "gradflow": 1,
-    "attention": 1,
-    "projection": 1,
-    "estimators": 1,
-    "segmentation": 1,
-    "scale": 1,
-}
+VERSIONS = {"graph": 3, "gradflow": 1, "attention": 1, "projection": 1, "estimators": 1, "segmentation": 1}
 
 
 def circumstances(threads: int) -> dict[str, Any]:

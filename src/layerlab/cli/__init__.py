@@ -88,7 +88,9 @@ def _help() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not any(frame.f_code.co_name == "format_help" for frame, _ in traceback.walk_tb(error.__traceback__)):
+        if not any(
+            frame.f_code.co_name == "format_help" for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
             raise
         with writing():
             raise

@@ -10,6 +10,7 @@ import typer
 
 from layerlab.cli import graph_attention, graph_convert
 from layerlab.cli.options import AsJson
+from layerlab.cli.processes import Processes
 
 if TYPE_CHECKING:
     from layerlab.graph.sampling.batching import Batching
@@ -187,6 +188,7 @@ def train(
     dropout: Annotated[float | None, typer.Option(min=0.0, max=0.99, help="Share that is dropped.")] = None,
     batch_size: _BatchSize = None,
     fanout: _Fanout = None,
+    processes: Processes = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train one model, with the settings of its paper unless told otherwise, and keep it in a run folder.
@@ -195,6 +197,7 @@ def train(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
+    from layerlab.cli.processes import shown, speaks, start, together
     from layerlab.graph.runs import slug, train_run
 
     given = {
@@ -207,7 +210,8 @@ def train(
     folder = out or Path("runs") / f"{slug(data)}-{model}-{seed}"
     batching = _batching(batch_size, fanout)
     try:
-        with progress.epochs(f"{model} on {slug(data)}") as report:
+        start(processes)
+        with together() as group, shown(group, progress.epochs, f"{model} on {slug(data)}") as report:
             run = train_run(
                 data,
                 model,
@@ -217,13 +221,16 @@ def train(
                 overrides={name: value for name, value in given.items() if value is not None},
                 batching=batching,
                 command=_command(),
-                on_choice=None if as_json else _say_choice,
+                on_choice=None if as_json or not speaks(group) else _say_choice,
                 on_epoch=report,
-                on_compile=progress.compiling,
+                on_compile=progress.compiling if speaks(group) else None,
+                group=group,
             )
     except KeyboardInterrupt:
         say(f"interrupted; what was trained is in {folder}: run the same command to go on")
         raise
+    if not speaks(group):
+        return
     results, config = run.meta["results"], run.meta["config"]
     if as_json:
         print_json({"run": str(folder), **config, **{k: v for k, v in results.items() if k != "curves"}})

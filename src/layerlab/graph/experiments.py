@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,21 @@ from layerlab.graph.task import NodeTask, Parts, parts_for, schedule_for
 from layerlab.lab.race import CellResult, RunCell
 from layerlab.lab.training import FitResult, fit
 
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
+
 
 def task_for(
-    dataset: NodeDataset, parts: Parts, settings: Settings, batching: Batching | None
+    dataset: NodeDataset,
+    parts: Parts,
+    settings: Settings,
+    batching: Batching | None,
+    group: Group | None = None,
 ) -> NodeTask | BatchTask:
-    """What is trained: in one batch, or in mini-batches."""
+    """What is trained: in one batch, or in mini-batches, which several processes may share."""
     if batching is None:
         return NodeTask(dataset, parts, settings)
-    return BatchTask(dataset, parts, settings, batching)
+    return BatchTask(dataset, parts, settings, batching, group=group)
 
 
 def train(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -15,13 +15,17 @@ from layerlab.graph.datasets import NodeDataset, load
 from layerlab.graph.experiments import fingerprint, task_for
 from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.memory import Choice, choose
+from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
-from layerlab.graph.task import build_model, normalise_rows, parts_for, schedule_for
+from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.kernels import kept as compiled
-from layerlab.lab.records import RunFolder, create_run, open_run
-from layerlab.lab.trained import finish_training, is_trained, open_training, rebuild
+from layerlab.lab.records import RunFolder, open_run
+from layerlab.lab.trained import CHECKPOINT, begin_training, finish_training, open_training, rebuild
 from layerlab.lab.training import fit
+
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
 
 TRAIN_KIND = "graph-train"
 RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "step_seconds", "seconds", "curves")
@@ -65,6 +69,7 @@ def train_run(
     on_choice: Callable[[Choice], None] | None = None,
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
     on_compile: Callable[[], None] | None = None,
+    group: Group | None = None,
 ) -> RunFolder:
     """Train one model and keep it in a run folder, or go on with the run that is there.
 
@@ -82,23 +87,75 @@ def train_run(
         on_choice: called before anything is trained with what was chosen, full batch or mini-batches, and why.
         on_epoch: called with the epoch, the largest possible epoch and the metrics.
         on_compile: called before training if kernels are compiled first, which takes about 20 seconds.
+        group: processes that train this model together, each of which calls this with the same arguments: they share
+            mini-batches, of 1,024 nodes where ``batching`` is None. Rank 0 alone writes.
 
     Returns:
         The finished run; its ``meta["results"]`` holds metrics, curves, times, parameters and, as ``memory``, the
         choice of batches.
 
     Raises:
-        UserError: unknown data, model or protocol, a setting out of range, data that the protocol does not fit, or a
-            folder that cannot be written or holds another run.
+        UserError: unknown data, model or protocol, a setting out of range, data that the protocol does not fit, a
+            folder that cannot be written or holds another run, or processes that see different data.
     """
+    if group is None:
+        prepared = _prepare(data, model, out, protocol, seed, overrides, batching)
+    else:
+        prepared = group.everywhere(
+            lambda: _prepare(data, model, out, protocol, seed, overrides, batching, group)
+        )
+        _expect_the_same(group, prepared.config)
+    task, settings, config, choice = prepared
+    run, finished = begin_training(out, TRAIN_KIND, command, config, RESULTS, group)
+    if finished:
+        return run
+    if on_choice is not None:
+        on_choice(choice)
+    if on_compile is not None and not are_compiled((model,), samples=choice.batching is not None):
+        on_compile()
+    result = fit(
+        task,
+        schedule_for(settings),
+        seed=seed,
+        checkpoint=run.path / CHECKPOINT,
+        config=config,
+        on_epoch=None
+        if on_epoch is None
+        else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
+        group=group,
+    )
+    finish_training(run, result.model, {**result.record(), "memory": choice.record()}, group)
+    return run
+
+
+class _Prepared(NamedTuple):
+    """What is known of a run before its folder is touched."""
+
+    task: NodeTask | BatchTask
+    settings: Settings
+    config: dict[str, Any]
+    choice: Choice
+
+
+def _prepare(
+    data: str,
+    model: str,
+    out: Path,
+    protocol: str | None,
+    seed: int,
+    overrides: Mapping[str, Any] | None,
+    batching: Batching | None,
+    group: Group | None = None,
+) -> _Prepared:
     dataset = load(data)
     protocol = protocol or default_protocol(dataset)
     kept = None if batching else _chosen_before(out)
     changed = {**layers_of(batching or kept, model), **(overrides or {})}
     settings = replace(settings_for(model, protocol, dataset.name), **changed)
     parts = parts_for(dataset, protocol, seed)
-    choice = choose(dataset, parts, settings, batching or kept)
-    task = task_for(dataset, parts, settings, choice.batching)
+    processes = 1 if group is None else group.size
+    choice = choose(dataset, parts, settings, batching or kept, processes)
+    task = task_for(dataset, parts, settings, choice.batching, group)
     config: dict[str, Any] = {
         "data": dataset.name,
         "fingerprint": fingerprint(dataset),
@@ -110,28 +167,15 @@ def train_run(
     }
     if choice.batching is not None:
         config["batching"] = {**choice.batching.record(), "asked": batching is not None}
-    run = create_run(out, TRAIN_KIND, command, config)
-    checkpoint = run.path / "checkpoint.safetensors"
-    if is_trained(run, RESULTS):
-        checkpoint.unlink(missing_ok=True)
-        return run
-    if on_choice is not None:
-        on_choice(choice)
-    if on_compile is not None and not are_compiled((model,), samples=choice.batching is not None):
-        on_compile()
-    result = fit(
-        task,
-        schedule_for(settings),
-        seed=seed,
-        checkpoint=checkpoint,
-        config=config,
-        on_epoch=None
-        if on_epoch is None
-        else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
-    )
-    finish_training(run, result.model, {**result.record(), "memory": choice.record()})
-    checkpoint.unlink(missing_ok=True)
-    return run
+    if processes > 1:
+        config["processes"] = processes
+    return _Prepared(task, settings, config, choice)
+
+
+def _expect_the_same(group: Group, config: dict[str, Any]) -> None:
+    """That all processes have the same data, and then the same of everything else."""
+    group.expect_same("data", config["fingerprint"], "give each machine the same DATA, file by file")
+    group.expect_same("options", config, "start all with the same command")
 
 
 def layers_of(batching: Batching | None, model: str) -> dict[str, int]:

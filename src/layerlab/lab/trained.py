@@ -4,30 +4,83 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from layerlab.errors import UserError
 from layerlab.lab.files import sha256_of
-from layerlab.lab.records import RunFolder, open_run
+from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.weights import load_weights, write_tensors
 
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
+
 WEIGHTS = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 DIGEST = "weights_sha256"
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def finish_training(run: RunFolder, model: nn.Module, results: Mapping[str, Any]) -> None:
+def begin_training(
+    path: Path,
+    kind: str,
+    command: Sequence[str],
+    config: Mapping[str, Any],
+    fields: Sequence[str],
+    group: Group | None = None,
+) -> tuple[RunFolder, bool]:
+    """The run folder of a training, and whether the training is finished already.
+
+    Args:
+        path: as for `layerlab.lab.records.create_run`, as are the next three.
+        kind: of the run.
+        command: that started it.
+        config: of the run.
+        fields: as for `is_trained`.
+        group: processes that train together: the first makes the folder and holds it, the others only hear of it.
+
+    Raises:
+        UserError: as `create_run`, in all processes.
+    """
+    mine: RunFolder | None = None
+
+    def begin() -> dict[str, Any]:
+        nonlocal mine
+        mine = create_run(path, kind, command, config)
+        done = is_trained(mine, fields)
+        if done:
+            (path / CHECKPOINT).unlink(missing_ok=True)
+        return {"meta": mine.meta, "done": done}
+
+    begun = begin() if group is None else group.from_first(begin)
+    return mine or RunFolder(path, begun["meta"]), begun["done"]
+
+
+def finish_training(
+    run: RunFolder, model: nn.Module, results: Mapping[str, Any], group: Group | None = None
+) -> None:
     """Keep a trained model: its weights as `WEIGHTS`, then the results, with the weights' SHA-256 as `DIGEST`.
+
+    Args:
+        run: of `begin_training`; what it was to be resumed from is removed.
+        model: the trained model.
+        results: as JSON.
+        group: as for `begin_training`.
 
     Raises:
         UserError: one of the files cannot be written.
     """
-    write_tensors(run.path / WEIGHTS, model.state_dict())
-    run.finish({**results, DIGEST: sha256_of(run.path / WEIGHTS)})
+
+    def write() -> dict[str, Any]:
+        write_tensors(run.path / WEIGHTS, model.state_dict())
+        run.finish({**results, DIGEST: sha256_of(run.path / WEIGHTS)})
+        (run.path / CHECKPOINT).unlink(missing_ok=True)
+        return dict(run.meta["results"])
+
+    run.meta["results"] = write() if group is None else group.from_first(write)
 
 
 def is_trained(run: RunFolder, fields: Sequence[str]) -> bool:

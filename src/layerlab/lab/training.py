@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +27,10 @@ from torch import Tensor, nn
 from layerlab.errors import UserError
 from layerlab.lab import optimizing
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
+from layerlab.lab.interrupts import interruptible
+
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
 
 
 class Task(Protocol):
@@ -60,6 +62,9 @@ class OwnBackward(Protocol):
 
 Backward: TypeAlias = Callable[[nn.Module, Any], float]
 """Leaves the gradients of the loss of a batch in the parameters, and returns the loss."""
+
+Step: TypeAlias = Callable[[Any, tuple[int, int, int]], float]
+"""The same for one model, of a batch and (seed, epoch, position)."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def fit(
     every_seconds: float = 10.0,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     threads: int = 1,
+    group: Group | None = None,
 ) -> FitResult:
     """Train a task's model and restore its best epoch.
 
@@ -182,6 +188,11 @@ def fit(
             several runs side by side use the cores best. More can make one large model's run shorter,
             and the price is that its bits belong to that number of threads: it is part of what a checkpoint belongs
             to.
+        group: the processes that train this model together (`layerlab.lab.distributed`); each calls `fit` with the
+            same arguments. The task gives each its share of a batch, with a loss whose mean over the processes is
+            that of the whole batch; gradients and losses are that mean, so all take the same steps. ``evaluate`` is
+            called in all of them and has to say the same. Rank 0 reads and writes the checkpoint, which belongs to
+            this number of processes. Each draws its own dropout.
 
     Returns:
         The model with its best weights, the history and the times. Same seed and ``threads``, same bits, on one
@@ -190,6 +201,7 @@ def fit(
     Raises:
         UserError: the loss or the kept weights are not finite, the monitor is not a metric, there is no batch, or
             the checkpoint is damaged, belongs to another run or cannot be written.
+        LostPeerError: another process of the group is gone.
         KeyboardInterrupt: Ctrl-C; with a checkpoint, the epochs so far are in it.
     """
     # numpy mixes seeds in words of 32 bits: a longer one could draw what another seed and epoch draw.
@@ -199,15 +211,20 @@ def fit(
         raise UserError(f"expected at least one thread, got {threads}")
     belongs = {"seed": int(seed), "schedule": asdict(schedule), "config": dict(config or {})}
     # Left out where it is 1, as it always was: older checkpoints stay valid.
-    identity = json.dumps(belongs if threads == 1 else {**belongs, "threads": threads}, sort_keys=True)
+    counted = {"threads": threads, "processes": 1 if group is None else group.size}
+    identity = json.dumps(belongs | {k: n for k, n in counted.items() if n != 1}, sort_keys=True)
     with torch.random.fork_rng(devices=_cuda_devices()), thread_count(threads):
         _seed_torch(stream_seed(seed, 0))
         model = task.build()
         optimizer = task.optimizer(model)
-        resumed = None if checkpoint is None else load_checkpoint(checkpoint, identity, model, optimizer)
+        resumed = None
+        if checkpoint is not None:
+            with nullcontext(checkpoint) if group is None else group.copied(checkpoint) as kept:
+                resumed = load_checkpoint(kept, identity, model, optimizer)
         state, best = resumed or (Progress(), _copy_weights(model))
         best = _train(
-            task, schedule, seed, model, optimizer, best, state, checkpoint, identity, every_seconds, on_epoch
+            *(task, schedule, seed, model, optimizer, best, state, checkpoint, identity, every_seconds),
+            *(on_epoch, group),
         )
         model.load_state_dict(best)
         model.eval()
@@ -239,14 +256,15 @@ def _train(
     identity: str,
     every_seconds: float,
     on_epoch: Callable[[int, dict[str, float]], None] | None,
+    group: Group | None,
 ) -> dict[str, Tensor]:
     """The loop itself; returns the best weights and leaves everything else in ``state``."""
     saved_at = time.monotonic()
-    backward = _backward_of(task)
+    step = _step_of(task, model, group)
     with interruptible(enabled=checkpoint is not None) as interrupted:
         while state.epoch < schedule.epochs and not _exhausted(schedule, state):
             epoch_started = time.perf_counter()
-            metrics, step_seconds = _epoch(task, seed, state.epoch + 1, model, optimizer, backward)
+            metrics, step_seconds = _epoch(task, seed, state.epoch + 1, model, optimizer, step)
             improved = _judge(schedule, state, metrics)
             state.epoch += 1
             state.history.append(metrics)
@@ -259,42 +277,18 @@ def _train(
             if on_epoch is not None:
                 on_epoch(state.epoch, metrics)
             # Read once: a Ctrl-C between saving and stopping must not stop without having saved.
-            stop = interrupted.is_set()
-            if checkpoint is not None and (stop or time.monotonic() - saved_at >= every_seconds):
+            stop, due = interrupted.is_set(), time.monotonic() - saved_at >= every_seconds
+            if group is not None:
+                stop, due = group.any(stop, due and group.first)
+            if checkpoint is not None and (stop or due):
                 kept = best if schedule.monitor is not None else _copy_weights(model)
-                save_checkpoint(checkpoint, identity, model, optimizer, kept, state)
+                save = partial(save_checkpoint, checkpoint, identity, model, optimizer, kept, state)
+                save() if group is None else group.from_first(save)
                 saved_at = time.monotonic()
             if stop:
+                interrupted.set()
                 break
     return best if schedule.monitor is not None else _copy_weights(model)
-
-
-@contextmanager
-def interruptible(*, enabled: bool) -> Iterator[threading.Event]:
-    """Let the first Ctrl-C wait for the block's end, so that a whole state can be saved; the second stops at once.
-
-    The block looks at the event and ends itself; KeyboardInterrupt is raised then. Python delivers signals to the
-    main thread only; elsewhere, where nothing would be saved, and where somebody has switched Ctrl-C off, it keeps
-    its meaning.
-    """
-    interrupted = threading.Event()
-    previous = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not enabled or not main or previous in (signal.SIG_IGN, None):
-        yield interrupted
-        return
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
 
 
 def _seed_torch(seed: int) -> None:
@@ -312,16 +306,16 @@ def _epoch(
     epoch: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    backward: Backward,
+    step: Step,
 ) -> tuple[dict[str, float], float]:
     """One pass over the batches and one evaluation: the metrics and the seconds of the steps."""
     _seed_torch(stream_seed(seed, epoch))
     started = time.perf_counter()
     model.train()
     losses = []
-    for batch in task.batches(epoch):
+    for position, batch in enumerate(task.batches(epoch)):
         optimizing.zero_grad(optimizer)
-        losses.append(backward(model, batch))
+        losses.append(step(batch, (seed, epoch, position)))
         if not math.isfinite(losses[-1]):
             raise UserError(
                 f"the training loss became {losses[-1]} in epoch {epoch}; lower the learning rate"
@@ -347,6 +341,22 @@ def _backward_of(task: Task) -> Backward:
         return float(loss.detach())
 
     return backward
+
+
+def _step_of(task: Task, model: nn.Module, group: Group | None) -> Step:
+    """What leaves a batch's gradients in the model and returns its loss, alone or together with other processes."""
+    backward = _backward_of(task)
+    if group is None:
+        return lambda batch, _: backward(model, batch)
+    shared = group.wrap(model)
+
+    def step(batch: Any, drawn: tuple[int, ...]) -> float:
+        # What all draw alike (order, squares) must not depend on what a share of a batch takes of the generator.
+        with group.step(stream_seed(*drawn, group.rank + 1)):
+            loss = backward(shared, batch)
+        return group.mean(loss)
+
+    return step
 
 
 def _better(name: str, value: float, record: float | None) -> bool:

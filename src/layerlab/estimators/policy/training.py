@@ -27,7 +27,8 @@ from layerlab.estimators.policy.rollouts import Episodes, collect
 from layerlab.estimators.policy.settings import BASELINES, Settings
 from layerlab.estimators.policy.source import Source
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
-from layerlab.lab.training import interruptible, one_thread, stream_seed
+from layerlab.lab.interrupts import interruptible
+from layerlab.lab.training import one_thread, stream_seed
 
 # Streams of seeds; 0 is that of the initial weights.
 _EPISODES, _ACTIONS, _CHECK, _CONFIRM, _FINAL = range(1, 6)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from layerlab.errors import UserError
 from layerlab.graph.node_data import NodeDataset
 from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.task import AHEAD
@@ -61,6 +62,7 @@ class Choice:
         free: bytes of memory there are; None: unknown.
         asked: whether the person asked for mini-batches.
         stored: whether the features are too large for one matrix, and read from their files.
+        processes: that share every batch; the estimates are one process's, of the whole batch.
     """
 
     batching: Batching | None
@@ -69,6 +71,7 @@ class Choice:
     free: int | None
     asked: bool
     stored: bool = False
+    processes: int = 1
 
     @property
     def notable(self) -> bool:
@@ -89,6 +92,8 @@ class Choice:
         if self.stored:
             needs = f"the features stay in their files; {needs}"
         why = f"as asked; {needs}" if self.asked else needs
+        if self.processes > 1:
+            why = f"{self.processes} processes share them; {needs}"
         said = f"{cut}: {why}, these about {size(self.chosen.total)}"
         if self.free is not None and self.chosen.total > self.free:
             said += (
@@ -107,7 +112,9 @@ class Choice:
         }
 
 
-def choose(dataset: NodeDataset, parts: Parts, settings: Settings, asked: Batching | None) -> Choice:
+def choose(
+    dataset: NodeDataset, parts: Parts, settings: Settings, asked: Batching | None, processes: int = 1
+) -> Choice:
     """What is asked for, or the full batch where it fits, else mini-batches of 1,024.
 
     Args:
@@ -115,17 +122,27 @@ def choose(dataset: NodeDataset, parts: Parts, settings: Settings, asked: Batchi
         parts: the nodes that train and are judged.
         settings: of the model.
         asked: None leaves it to the estimate. Fan-outs are filled in for the model's layers.
+        processes: several share mini-batches, which are taken then.
+
+    Raises:
+        UserError: several processes, and a model of the course.
     """
+    if processes > 1 and settings.course:
+        raise UserError(
+            "the course's models train in full batches, which processes cannot share; leave --processes (or torchrun)"
+            " out, or choose --protocol random"
+        )
     sampled = settings.model in ("gcn", "gat")
     full, free = full_batch(dataset, parts, settings), available()
     stored = not isinstance(dataset.features, SparseMatrix) and _stored(dataset) > SMALL
     fits = not stored and (free is None or full.total <= SHARE * free)
-    if asked is None and (settings.course or fits):
+    if asked is None and processes == 1 and (settings.course or fits):
         return Choice(None, full, full, free, False)
     batching = asked or Batching()
     batching = Batching(batching.size, batching.for_layers(settings.layers) if sampled else ())
     return Choice(
-        batching, full, mini_batch(dataset, parts, settings, batching), free, asked is not None, stored
+        *(batching, full, mini_batch(dataset, parts, settings, batching), free, asked is not None, stored),
+        processes,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import Judged, Parts, build_model, optimizer_of
 from layerlab.lab.training import stream_seed
 
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
+
 # Batches that wait while one is trained on.
 AHEAD = 3
 # Rows of propagated features that are judged at a time.
@@ -34,11 +37,16 @@ _ROWS = 1 << 16
 
 
 class Batch(NamedTuple):
-    """What a step reads: features, one operator a layer (None: the model takes none), labels."""
+    """What a step reads: features, one operator a layer (None: the model takes none), labels.
+
+    ``weight`` is what the mean loss over these labels counts for; of a batch that processes share, the share's number
+    of nodes over the mean share's.
+    """
 
     x: Tensor | SparseMatrix
     operators: tuple[SparseMatrix, ...] | None
     labels: Tensor
+    weight: float = 1.0
 
 
 class BatchTask:
@@ -57,9 +65,12 @@ class BatchTask:
         settings: of the model; not one of the course's.
         batching: size and fan-outs.
         workers: threads that draw.
+        group: processes that share every batch. As a draw belongs to its node, the shares' fields are what one
+            process would have drawn for all. The first evaluates for all.
 
     Raises:
-        UserError: no training or validation nodes, a model of the course, or fan-outs that are not one a layer.
+        UserError: no training or validation nodes, a model of the course, fan-outs that are not one a layer, or more
+            processes than nodes in a batch.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class BatchTask:
         batching: Batching,
         *,
         workers: int = 1,
+        group: Group | None = None,
     ) -> None:
         if settings.course and settings.model in ("gcn", "gat"):
             raise UserError(
@@ -80,6 +92,12 @@ class BatchTask:
         self._samples = settings.model in ("gcn", "gat")
         self.fanouts = batching.for_layers(settings.layers) if self._samples else ()
         self._judged = Judged(dataset, parts)
+        self._group = group
+        together = min(batching.size, len(parts.train))
+        if group is not None and group.size > together:
+            raise UserError(
+                f"expected at most as many processes as nodes in a batch, {together}, got {group.size}; start fewer"
+            )
         self.inputs = Inputs(dataset.features)
         self._workers = workers
         self._samplers: SimpleQueue[Sampler] = SimpleQueue()
@@ -119,11 +137,20 @@ class BatchTask:
         size = self.batching.size
         count = -(-len(order) // size)
         return ahead(
-            lambda position: self._batch(order[position * size : (position + 1) * size], seed, position),
+            lambda position: self._share(order[position * size : (position + 1) * size], seed, position),
             count,
             depth=AHEAD,
             workers=self._workers,
         )
+
+    def _share(self, nodes: Tensor, seed: int, position: int) -> Batch:
+        """The part of a batch that this process trains on."""
+        if self._group is None:
+            return self._batch(nodes, seed, position)
+        mine = nodes[self._group.share(len(nodes))]
+        weight = len(mine) * self._group.size / len(nodes)
+        # All take part in every step: who has no node takes one that does not count.
+        return self._batch(mine if len(mine) else nodes[:1], seed, position)._replace(weight=weight)
 
     def _batch(self, nodes: Tensor, seed: int, position: int) -> Batch:
         labels = self._judged.labels[nodes]
@@ -147,12 +174,23 @@ class BatchTask:
         return Batch(self.inputs.rows(field.inputs), field.operators, labels)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return cross_entropy(model(batch.x, batch.operators), batch.labels)
+        loss = cross_entropy(model(batch.x, batch.operators), batch.labels)
+        return loss if batch.weight == 1 else loss * batch.weight
 
     def backward(self, model: nn.Module, batch: Batch) -> float:
+        if self._group is not None:
+            # The gradients of a wrapped model are reduced while autograd makes them.
+            loss = self.loss(model, batch)
+            loss.backward()
+            return loss.item()
         return ModelLoss(model, batch.x, batch.operators).backward(batch.labels)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
+        if self._group is not None:
+            return self._group.from_first(lambda: self._evaluated(model))
+        return self._evaluated(model)
+
+    def _evaluated(self, model: nn.Module) -> dict[str, float]:
         nodes = self._judged.evaluated
         if self._propagated is not None:
             places = self._place[nodes].split(_ROWS)
