@@ -42,6 +42,9 @@ class Benchmark:
         first: parts that are always run, before all others.
         named: parts that a smoke run leaves out unless they are named.
         optional: parts that need what may not be there; a `UserError` leaves them out.
+        asked: parts that take so long that they are run only where they are named.
+        options: adds options of its own to the command line.
+        begin: given all options before the first part.
     """
 
     subject: str
@@ -52,6 +55,9 @@ class Benchmark:
     first: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    options: Callable[[argparse.ArgumentParser], None] | None = None
+    begin: Callable[[argparse.Namespace], None] | None = None
 
     @property
     def results(self) -> Path:
@@ -87,8 +93,10 @@ def _arguments(benchmark: Benchmark) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
     parser.add_argument("--docs", action="store_true", help="write the page from the stored results")
     parser.add_argument("--results", type=Path, default=None, metavar="FILE")
+    if benchmark.options is not None:
+        benchmark.options(parser)
     given = parser.parse_args()
-    left_out = benchmark.named if given.quick else ()
+    left_out = (*benchmark.asked, *(benchmark.named if given.quick else ()))
     wanted = given.only.split(",") if given.only else [p for p in benchmark.parts if p not in left_out]
     if unknown := [name for name in wanted if name not in benchmark.parts]:
         parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(benchmark.parts)}")
@@ -104,6 +112,8 @@ def _measure(benchmark: Benchmark, given: argparse.Namespace) -> int:
     command = shlex.join(["python", f"benchmarks/{benchmark.subject}.py", *sys.argv[1:]])
     written = store.Store(given.results, command, given.quick, benchmark.subject)
     torch.set_num_threads(given.threads)
+    if benchmark.begin is not None:
+        benchmark.begin(given)
     for name in given.only:
         around = store.circumstances(given.threads)
         started = time.perf_counter()

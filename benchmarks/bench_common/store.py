@@ -12,7 +12,15 @@ from layerlab.errors import UserError
 from layerlab.lab.records import environment, read_json, write_json
 
 FORMAT = "layerlab-benchmark-{subject}"
-VERSIONS = {"graph": 3, "gradflow": 1, "attention": 1, "projection": 1, "estimators": 1, "segmentation": 1}
+VERSIONS = {
+    "graph": 3,
+    "gradflow": 1,
+    "attention": 1,
+    "projection": 1,
+    "estimators": 1,
+    "segmentation": 1,
+    "scale": 1,
+}
 
 
 def circumstances(threads: int) -> dict[str, Any]:

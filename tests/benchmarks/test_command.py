@@ -91,3 +91,24 @@ def test_wrong_options_are_refused(run: Callable[..., Any], options: list[str]) 
     with pytest.raises(SystemExit) as caught:
         run(*options)
     assert caught.value.code == 2
+
+
+def test_options_of_its_own_and_parts_that_run_only_where_they_are_named(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: list[str] = []
+
+    def part(name: str) -> Callable[[bool, int], dict[str, Any]]:
+        return lambda quick, threads: called.append(name) or {}  # type: ignore[func-returns-value]
+
+    benchmark = command.Benchmark(
+        *("graph", "words", {name: part(name) for name in ("often", "rare")}, lambda *given: None, str),
+        asked=("rare",),
+        options=lambda parser: parser.add_argument("--work", default="here"),
+        begin=lambda given: called.append(f"in {given.work}"),
+    )
+    for options in ([], ["--work", "there", "--only", "rare"], ["--docs"]):
+        given = ["graph.py", "--threads", "1", *options, "--results", str(tmp_path / "found.json")]
+        monkeypatch.setattr(sys, "argv", given)
+        assert command.main(benchmark) == 0
+    assert called == ["in here", "often", "in there", "rare"]

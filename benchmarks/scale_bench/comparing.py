@@ -1,0 +1,95 @@
+"""Parts that compare: epochs with torch_geometric's, memory with its estimate, mini-batches with full batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench_common import timing, words
+from bench_common.command import say
+
+from scale_bench import places, watched
+from scale_bench.batches import FANOUTS, OURS, SIZE
+from scale_bench.measuring import told
+
+# Memory: label, data ("small" is a generated graph), model, settings, batch size (0: full batches), fan-outs.
+WIDE = {"hidden": 256, "layers": 3, "dropout": 0.5}
+CASES: tuple[tuple[str, str, str, dict[str, Any], int, tuple[int, ...]], ...] = (
+    ("PubMed", "pubmed", "gcn", {}, 0, ()),
+    ("PubMed", "pubmed", "gat", {"hidden": 8, "dropout": 0.6}, 0, ()),
+    ("1 M edges", "small", "gcn", WIDE, 0, ()),
+    ("1 M edges", "small", "gcn", WIDE, SIZE, FANOUTS),
+    ("1 M edges", "small", "gat", {**WIDE, "hidden": 32}, SIZE, FANOUTS),
+    ("1 M edges", "small", "sgc", {"steps": 3}, SIZE, ()),
+    ("products", "large", "gcn", WIDE, SIZE, FANOUTS),
+    ("products", "large", "sgc", {"steps": 3}, SIZE, ()),
+)
+SMALL_EDGES, SMALL_NODES = 1_000_000, 50_000
+
+
+def epoch(kind: str, quick: bool, threads: int, rounds: int) -> dict[str, Any]:
+    """Batches of an epoch, ours and torch_geometric's in turn."""
+    store = places.store(places.products(quick))
+    say(f"{kind}: {rounds} rounds of batches")
+    size = SIZE // 8 if quick else SIZE
+    found, taken = watched.worker("race", threads, store=str(store), kind=kind, rounds=rounds, size=size)
+    for work in ("whole", "alone"):
+        for name, row in found[work].items():
+            say(f"    {work}, {name}: {row['median']['processor']:.2f} s of processor a batch")
+    told(taken)
+    return {**found, **taken.record()}
+
+
+def gcn(quick: bool, threads: int) -> dict[str, Any]:
+    """The GCN's epoch."""
+    return epoch("gcn", quick, threads, 2 if quick else 7)
+
+
+def gat(quick: bool, threads: int) -> dict[str, Any]:
+    """The GAT's epoch."""
+    return epoch("gat", quick, threads, 2 if quick else 5)
+
+
+def memory(quick: bool, threads: int) -> dict[str, Any]:
+    """Estimates beside peaks: of the process's own pages, above what it held with its data loaded."""
+    rows = []
+    for label, data, model, options, size, fanouts in CASES:
+        if quick and data != "small":
+            continue
+        shape = places.of_size(SMALL_EDGES // (10 if quick else 1), SMALL_NODES // (10 if quick else 1))
+        if data == "large":
+            shape = places.products(quick)
+        source = data if data == "pubmed" else str(places.store(shape))
+        say(f"memory: {model} on {label}, {f'batches of {size:,}' if size else 'full batch'}")
+        request = {"data": source, "model": model, "options": options, "size": size, "fanouts": list(fanouts)}
+        answer, taken = watched.worker("needs", threads, **request)
+        idle = taken.own(*answer.pop("idle_window"))
+        peak = taken.own(*answer.pop("window"))
+        ratio = (peak - idle) / answer["estimate"]["total"]
+        own = {"own_idle_bytes": idle, "own_peak_bytes": peak, "above_bytes": peak - idle, "ratio": ratio}
+        say(f"    {words.size(peak - idle)} above, estimated {words.size(answer['estimate']['total'])}")
+        rows.append({"label": label, "model": model, "size": size, **answer, **own})
+    return {"rows": rows}
+
+
+def accuracy(quick: bool, threads: int) -> dict[str, Any]:
+    """Test accuracy in mini-batches against full batches, seed by seed."""
+    planted = {"size": SIZE, "fanouts": [15, 10], "hidden": 64}
+    races: dict[str, dict[str, Any]] = {
+        "PubMed": {"data": "pubmed", "size": 20, "fanouts": [15, 10], "full": 200, "mini": 200, "hidden": 0},
+        "arxiv-sized, planted communities": {"data": "planted", "full": 200, "mini": 15, **planted},
+    }
+    seeds = {"PubMed": 10, "arxiv-sized, planted communities": 4}
+    if quick:
+        races = {"planted": {"data": "planted/40", "full": 3, "mini": 2, **planted}}
+        seeds = {"planted": 2}
+    found = {}
+    for name, request in races.items():
+        rows = []
+        for seed in range(seeds[name]):
+            answer, taken = watched.worker("accuracy", threads, seed=seed, **request)
+            say(f"accuracy: {name}, seed {seed}: {answer['full']['accuracy']:.2f} full, "
+                f"{answer['mini']['accuracy']:.2f} in mini-batches")  # fmt: skip
+            rows.append({**answer, "processor_seconds": taken.processor})
+        pairs = [[row[label]["accuracy"] for row in rows] for label in ("mini", "full")]
+        found[name] = {"settings": request, "rows": rows, "difference": timing.difference(*pairs)}
+    return {"races": found, "ours": OURS}

@@ -1,0 +1,214 @@
+"""docs/benchmarks-scale.md from the stored results: no figure on it is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench_common import words
+from bench_common.sections import Goals, circumstances, of_parts, page, write_page
+
+from scale_bench import figures, plan_page
+from scale_bench.batches import LOADER
+from scale_bench.page_sections import epoch, scaling, took
+
+_HEAD = """\
+# Graphs at scale: what they cost
+
+Written by `python benchmarks/scale.py --docs` from [the stored results](../benchmarks/results/scale.json); the rules
+are those of [benchmarks/README.md](../benchmarks/README.md). The graph is generated
+(`benchmarks/scale_bench/generate.py`), seeded, of ogbn-products' size, with degrees by a power law. Each task ran in a
+process of its own, watched from outside. Where the load below is above a half, others used the machine's cores too:
+wall times are then too long, and seconds of processor, which count this process alone on all cores it had, are what to
+compare. Peak memory is the resident memory at most, pages of mapped files included, which the system may drop; own is
+what the process itself had asked for, looked at fifty times a second.
+
+What these figures say of papers100M: [scale-plan.md](scale-plan.md). How it works: [scale.md](scale.md).
+"""
+
+MINUTES, CONVERT, SGC, POINTS = 300, 2e9, 8e9, 0.5
+CERTIFICATE = 900
+
+
+def write(stored: dict[str, Any], folder: Path) -> None:
+    """Write ``benchmarks-scale.md`` and ``scale-plan.md`` into ``folder``."""
+    write_page(folder, "benchmarks-scale", render(stored), figures.draw(stored["parts"]))
+    if plan_page.possible(stored["parts"]):
+        write_page(folder, "scale-plan", plan_page.render(stored))
+
+
+def render(stored: dict[str, Any]) -> str:
+    """The page of what `bench_common.store.read` returns."""
+    parts = stored["parts"]
+    sections = (
+        ("gate", _gate),
+        ("convert", _convert),
+        ("sgc", _sgc),
+        ("gcn", epoch),
+        ("gat", epoch),
+        ("inference", _inference),
+        ("certificate", _certificate),
+        ("accuracy", _accuracy),
+        ("scaling", scaling),
+        ("memory", _memory),
+    )
+    where = circumstances(parts, ("torch_geometric",))
+    return page(_HEAD, stored, where, goals(parts), *of_parts(parts, sections))
+
+
+def goals(parts: dict[str, Any]) -> str:
+    """The table of the goals whose parts were measured."""
+    reached = Goals()
+    if part := parts.get("convert"):
+        work = f"convert {words.many(part['listed'])} edges"
+        reached.add(work, "under 5 minutes", f"{part['wall_seconds']:.0f} s", part["wall_seconds"] < MINUTES)
+        peak = part["peak_bytes"]
+        reached.add(f"{work}, peak memory", "under 2 GB", words.size(peak), peak < CONVERT)
+    if part := parts.get("sgc"):
+        peak = part["peak_bytes"]
+        reached.add("train an SGC, K = 3, peak memory", "under 8 GB", words.size(peak), peak < SGC)
+    if part := parts.get("gcn"):
+        ratio = part["whole"][LOADER]["ratio"]["processor"]
+        reached.add(
+            *("GCN's epoch, fan-outs 15, 10, 5", "faster than torch_geometric"),
+            *(f"{words.span(ratio)} times", ratio["low"] > 1),
+        )
+    if part := parts.get("certificate"):
+        measured = f"{part['wall_seconds'] / 60:.1f} minutes"
+        reached.add(
+            "inspect it, certificate", "within 15 minutes", measured, part["wall_seconds"] < CERTIFICATE
+        )
+    for name, race in parts.get("accuracy", {}).get("races", {}).items():
+        found = race["difference"]
+        reached.add(
+            f"mini-batches against full batches, {name}",
+            f"within {POINTS} points",
+            _points(found),
+            abs(found["mean"]) <= POINTS,
+        )
+    return reached.table()
+
+
+def _points(found: dict[str, float]) -> str:
+    return f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+
+
+def _gate(part: dict[str, Any]) -> str:
+    rows = [[name, f"{value:.1e}"] for name, value in part["rows"].items()]
+    return (
+        "## The gate\n\nOn a small graph of the same kind, before anything is timed: the largest "
+        "difference, of the "
+        f"largest number of the tensor, in float32; allowed {part['allowed']:.0e}. What must be equal to "
+        "the bit or "
+        "the entry has 0.\n\n" + words.table(["what is compared", "difference"], rows)
+    )
+
+
+def _convert(part: dict[str, Any]) -> str:
+    tables = sum(part["tables_bytes"].values())
+    rows = [[name, words.size(size)] for name, size in part["files_bytes"].items()]
+    return (
+        f"## Conversion\n\n`layerlab graph convert`: {words.many(part['listed'])} edges as listed in "
+        "Parquet, "
+        f"{part['edges']:,} distinct ones, {part['nodes']:,} nodes, {part['columns']} features, "
+        f"{part['classes']} classes: "
+        f"{took(part)}. {words.size(tables)} of tables became {words.size(part['bytes'])} of store:\n\n"
+        + words.table(["file", "size"], rows)
+    )
+
+
+def _sgc(part: dict[str, Any]) -> str:
+    spread = part["propagation"]
+    return (
+        f"## SGC\n\n`layerlab graph train` with K = {part['steps']} from the store, {part['epochs']} epochs "
+        "of batches "
+        f"of 1,024, every validation and test node judged after each: {took(part)}. Of that the "
+        "propagation of all "
+        f"features by P, P made on the way, took {words.significant(spread['processor_seconds'])} s of "
+        "processor. Test "
+        f"accuracy {100 * part['metrics']['test_accuracy']:.1f} %: only the cost is meant here, features "
+        "are mostly noise "
+        "and the epochs few."
+    )
+
+
+def _inference(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{kind.upper()}, widths {', '.join(map(str, row['widths']))}",
+            words.significant(row["times"]["processor_seconds"]),
+            words.significant(row["times"]["wall_seconds"]),
+            words.significant(row["operator"]["processor_seconds"]),
+            words.size(row["peak_bytes"]),
+            words.size(row["own_bytes"]),
+        ]
+        for kind, row in part.items()
+        if kind in ("gcn", "gat")
+    ]
+    head = ["model", "s of processor", "s by the wall", "s of making its operator", "peak", "own"]
+    return (
+        "## Inference layer by layer\n\nThe outputs of all nodes, every neighbour read, each layer computed "
+        "once.\n\n" + words.table(head, rows)
+    )
+
+
+def _certificate(part: dict[str, Any]) -> str:
+    findings = "\n".join(f"- {line}" for line in part["findings"])
+    return (
+        f"## The certificate\n\n`layerlab graph inspect` of the store: {took(part)}. It found:\n\n{findings}"
+    )
+
+
+def _accuracy(part: dict[str, Any]) -> str:
+    rows = []
+    for name, race in part["races"].items():
+        accuracies = [
+            sum(row[label]["accuracy"] for row in race["rows"]) / len(race["rows"])
+            for label in ("full", "mini")
+        ]
+        seconds = [
+            sum(row[label]["processor_seconds"] for row in race["rows"]) / len(race["rows"])
+            for label in ("full", "mini")
+        ]
+        rows.append(
+            [
+                name,
+                str(len(race["rows"])),
+                *(f"{value:.2f}" for value in accuracies),
+                _points(race["difference"]),
+                *(words.significant(value) for value in seconds),
+            ]
+        )
+    head = ["data", "seeds", "full, %", "mini, %", "difference", "s, full", "s, mini"]
+    planned = "; ".join(
+        f"{name}: {race['settings']['full']} epochs in full batches, {race['settings']['mini']} in batches "
+        "of "
+        f"{race['settings']['size']:,} with {' and '.join(map(str, race['settings']['fanouts']))} neighbours"
+        for name, race in part["races"].items()
+    )
+    return (
+        "## Accuracy of mini-batches\n\nTest accuracy of a GCN of two layers at the epoch that validation "
+        "chose, in per "
+        f"cent; the same splits and seeds, 95 per cent interval of the paired difference. {planned}. "
+        "Seconds of "
+        "processor are those of a training with its evaluations.\n\n" + words.table(head, rows)
+    )
+
+
+def _memory(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['label']}, {row['model'].upper()}, "
+            f"{'batches of ' + format(row['size'], ',') if row['size'] else 'full batch'}",
+            words.size(row["estimate"]["total"]),
+            words.size(row["above_bytes"]),
+            words.significant(row["ratio"]),
+        ]
+        for row in part["rows"]
+    ]
+    return (
+        "## The estimate of memory\n\nWhat the command reckons before it starts, and what the process asked "
+        "for above "
+        "what it held with its data loaded, over a few steps and an evaluation.\n\n"
+        + words.table(["training", "estimated", "measured", "measured / estimated"], rows)
+    )
