@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +145,47 @@ def test_a_race_of_other_settings_is_another_race(tmp_path: Path) -> None:
         race_run(str(CLUB), ["mlp"], [0], out=tmp_path / "race", jobs=1)
     with pytest.raises(UserError, match=r"config\.protocol"):
         raced(tmp_path / "race", ["mlp"], [0], protocol="random")
+
+
+class Elsewhere:
+    """An executor on a machine whose data are in another state: its working folder is another one."""
+
+    def __init__(self, change: Callable[[], None], monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+        self.change, self.monkeypatch, self.place = change, monkeypatch, place
+
+    def check(self, look: Callable[[], object]) -> None:
+        self.change()
+        self.monkeypatch.chdir(self.place)
+        pickle.loads(pickle.dumps(look))()
+
+    def run(self, run_cell: Any, cells: Mapping[str, tuple[str, int]]) -> Generator[Any, None, None]:
+        for key, cell in cells.items():
+            yield key, pickle.loads(pickle.dumps(run_cell))(*cell)
+
+
+def test_another_machine_must_have_the_data_and_finds_a_folder_from_wherever_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(folder(tmp_path / "data"))
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def elsewhere(change: Callable[[], None]) -> Elsewhere:
+        monkeypatch.chdir(tmp_path)
+        return Elsewhere(change, monkeypatch, place)
+
+    def raced_there(out: str, change: Callable[[], None]) -> dict[str, Any]:
+        run, _ = race_run(
+            "data", ["mlp"], [0], out=tmp_path / out, overrides=QUICK, workers=elsewhere(change)
+        )
+        return {key: cell["metrics"] for key, cell in run.read_cells().items()}
+
+    assert set(raced_there("run", lambda: None)) == {"mlp-0000"}
+    nodes = data / "nodes.csv"
+    with pytest.raises(UserError, match=r"data is another one than where the race began; copy that one here"):
+        raced_there("other", lambda: nodes.write_text(nodes.read_text().replace("left", "up")) and None)
+    with pytest.raises(UserError, match=r"there is no '.*data'"):
+        raced_there("none", lambda: shutil.rmtree(data))
+    assert [entry.name for entry in tmp_path.iterdir() if (entry / "run.json").exists()] == ["run"]
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "none").exists()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,45 @@ def test_a_record_of_another_cell_is_refused(tmp_path: Path) -> None:
     (cells / "a-0000.json").rename(cells / "b-0000.json")
     with pytest.raises(UserError, match="'b-0000' is of contestant 'a' and seed 0; remove it"):
         race(toys.cell, ["b"], [0], jobs=1, folder=run)
+
+
+class Elsewhere:
+    """An executor that runs cells here, the last first, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.closed = 0
+
+    def check(self, look: Callable[[], object]) -> None:
+        look()
+
+    def run(
+        self, run_cell: Callable[[str, int], dict[str, Any]], cells: Mapping[str, tuple[str, int]]
+    ) -> Generator[tuple[str, dict[str, Any]], None, None]:
+        self.asked.append(list(cells))
+        try:
+            for key in reversed(cells):
+                yield key, run_cell(*cells[key])
+        finally:
+            self.closed += 1
+
+
+def test_an_executor_is_given_what_is_missing_and_is_closed_by_an_error(tmp_path: Path) -> None:
+    run, elsewhere = folder(tmp_path), Elsewhere()
+    race(toys.cell, ["a"], [0], jobs=1, folder=run)
+    cells = race(toys.cell, ["a", "b"], [0, 1], workers=elsewhere, folder=run)
+    assert elsewhere.asked == [["b-0000", "a-0001", "b-0001"]]
+    assert untimed(cells) == untimed(race(toys.cell, ["a", "b"], [0, 1], jobs=1))
+    assert untimed(run.read_cells()) == untimed(cells)
+
+    def listener(result: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        race(toys.cell, ["a", "b"], [5], workers=elsewhere, on_cell=listener)
+    with pytest.raises(UserError, match="got a bad one"):
+        race(partial(toys.failing, str(tmp_path / "log")), ["bad"], [1], workers=elsewhere)
+    assert elsewhere.closed == 3
 
 
 # Errors

@@ -64,3 +64,42 @@ def interrupting(name: str, seed: int) -> dict[str, Any]:
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
     return cell(name, seed)
+
+
+def overlapping(file: str, name: str, seed: int) -> dict[str, Any]:
+    """`cell`, with a line in ``file`` when it begins and another, half a second later, when it ends."""
+    for word in ("begins", "ends"):
+        with Path(file).open("a", encoding="utf-8") as stream:
+            stream.write(f"{word} {name} {seed} {os.getpid()}\n")
+        if word == "begins":
+            time.sleep(0.5)
+    return cell(name, seed)
+
+
+def waiting(folder: str, name: str, seed: int) -> dict[str, Any]:
+    """`cell`; "slow" writes its process into a file of ``folder`` and waits there for the file "go"."""
+    if name == "slow":
+        place = Path(folder)
+        (place / f"{seed}-{time.time_ns()}").write_text(f"{os.getpid()} {os.getppid()}")
+        ends = time.monotonic() + 60
+        while not (place / "go").exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+    return cell(name, seed)
+
+
+def mistaken(name: str, seed: int) -> dict[str, Any]:
+    """A defect of the cell's own."""
+    raise ZeroDivisionError(f"{name} {seed}")
+
+
+def missing(name: str, seed: int) -> None:
+    """What a look at a machine may find."""
+    raise UserError(f"{name} {seed} is not here")
+
+
+def killed_once(file: str, name: str, seed: int) -> dict[str, Any]:
+    """`cell`; the first time that "b" is run with seed 1, its process is killed."""
+    if (name, seed) == ("b", 1) and not Path(file).exists():
+        Path(file).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return cell(name, seed)

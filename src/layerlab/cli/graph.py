@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layerlab.cli import graph_attention, graph_convert
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, On
 from layerlab.cli.processes import Processes
 
 if TYPE_CHECKING:
@@ -289,8 +289,9 @@ def race(
     protocol: _Protocol = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/race-DATA-PROTOCOL.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the number of cores by default.")
+        int | None, typer.Option(min=1, help="Trainings at a time; the number of cores by default.")
     ] = None,
+    on: On = "local",
     batch_size: _BatchSize = None,
     fanout: _Fanout = None,
     as_json: AsJson = False,
@@ -304,6 +305,7 @@ def race(
     from layerlab.cli.output import print_json, print_table, say
     from layerlab.graph.racing import race_run
     from layerlab.graph.runs import slug
+    from layerlab.lab.cluster.executor import opened
     from layerlab.lab.report.page import write
     from layerlab.lab.report.race import race_page
 
@@ -311,7 +313,7 @@ def race(
     folder = out or Path("runs") / f"race-{slug(data)}{f'-{protocol}' if protocol else ''}"
     batching = _batching(batch_size, fanout)
     try:
-        with progress.race(slug(data), names, seeds) as report:
+        with opened(on, jobs) as workers, progress.race(slug(data), names, seeds) as report:
             run, summary = race_run(
                 data,
                 names,
@@ -319,6 +321,7 @@ def race(
                 out=folder,
                 protocol=protocol,
                 jobs=jobs,
+                workers=workers,
                 batching=batching,
                 command=_command(),
                 on_choice=None if as_json else lambda model, choice: _say_choice(choice, f"{model}: "),

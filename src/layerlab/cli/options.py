@@ -6,4 +6,12 @@ from typing import Annotated
 
 import typer
 
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="local: processes of this machine. ray: a Ray started for this run, or the cluster of RAY_ADDRESS. "
+        "ray://HOST:PORT: a cluster. Needs pip install 'layerlab\\[ray]'.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import NodeDataset, load
+from layerlab.graph.known import KNOWN
 from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings, settings_for
@@ -78,6 +80,21 @@ def _loaded(data: str, expected: str) -> NodeDataset:
             f"the data set {data} has changed since the race began; race again with another --out"
         )
     return dataset
+
+
+def check_data(data: str, expected: str) -> None:
+    """That the data set is here, as it is where it was asked for; another machine runs this.
+
+    Raises:
+        UserError: it is not, or it is another one.
+    """
+    if fingerprint(load(data)) != expected:
+        raise UserError(f"the data set {data} is another one than where the race began; copy that one here")
+
+
+def located(data: str) -> str:
+    """A data set as another process can find it, wherever it works: a name, or the whole path of a folder."""
+    return data if data in KNOWN else str(Path(data).absolute())
 
 
 def _run_cell(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import load
-from layerlab.graph.experiments import cells_of, fingerprint
+from layerlab.graph.experiments import cells_of, check_data, fingerprint, located
 from layerlab.graph.runs import are_compiled, default_protocol, layers_of
 from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.memory import Choice, choose
 from layerlab.graph.settings import MODELS, settings_for
 from layerlab.graph.task import Judged, parts_for
-from layerlab.lab.race import CellResult, Workers, race, summarise
+from layerlab.lab.race import CellResult, Executor, race, summarise
 from layerlab.lab.records import RunFolder, create_run
 
 RACE_KIND = "graph-race"
@@ -29,7 +30,7 @@ def race_run(
     out: Path,
     protocol: str | None = None,
     jobs: int | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     batching: Batching | None = None,
     command: Sequence[str] = (),
@@ -52,7 +53,7 @@ def race_run(
         overrides: fields of `Settings` to change, by model.
         batching: mini-batches for every model, as for `layerlab.graph.runs.train_run`; None: a full batch for those
             that fit into memory.
-        workers: processes that are there already, in place of ``jobs`` new ones.
+        workers: processes that are there already, or a cluster, in place of ``jobs`` new processes.
         command: what was typed, for the record.
         on_choice: called with each model and what was chosen for it, full batch or mini-batches, and why.
         on_cell: called with each finished cell.
@@ -92,13 +93,16 @@ def race_run(
     }
     if batching is not None:
         config["batching"] = batching.record()
+    place = located(data)
+    if workers is not None:
+        workers.check(partial(check_data, place, digest))
     run = create_run(out, RACE_KIND, command, config)
     if on_choice is not None:
         for model, choice in choices.items():
             on_choice(model, choice)
     if on_compile is not None and not are_compiled(models, samples=bool(batchings)):
         on_compile()
-    run_cell = cells_of(data, protocol, changed, expected=digest, batchings=batchings)
+    run_cell = cells_of(place, protocol, changed, expected=digest, batchings=batchings)
     cells = race(run_cell, models, seeds, jobs=jobs, workers=workers, folder=run, on_cell=on_cell)
     # A data set whose split has no test part is compared on validation, and the summary says so.
     part = "test" if len(parts.test) else "validation"

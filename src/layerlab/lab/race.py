@@ -18,7 +18,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict
 from multiprocessing import connection
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from layerlab.errors import UserError
 from layerlab.lab.preloading import start_method
@@ -27,6 +27,26 @@ from layerlab.lab.statistics import estimate, paired_difference
 
 CellResult = dict[str, Any]
 RunCell = Callable[[str, int], CellResult]
+
+
+class Executor(Protocol):
+    """What runs the cells of a race: `Workers` of this machine, or a cluster (`layerlab.lab.cluster.executor`)."""
+
+    def check(self, look: Callable[[], object]) -> None:
+        """Call a picklable function once on every *other* machine that would run cells, before anything is written.
+
+        Raises:
+            UserError: what the function raised, with the machine.
+        """
+
+    def run(
+        self, run_cell: RunCell, cells: Mapping[str, tuple[str, int]]
+    ) -> Generator[tuple[str, CellResult], None, None]:
+        """The cells' keys and results as they come, each once; closing the generator ends those under way.
+
+        Raises:
+            UserError: what a cell raised, or a cell could not be run to its end.
+        """
 
 
 def cell_key(contestant: str, seed: int) -> str:
@@ -49,7 +69,7 @@ def race(
     seeds: Sequence[int],
     *,
     jobs: int | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
     folder: RunFolder | None = None,
     on_cell: Callable[[CellResult], None] | None = None,
 ) -> dict[str, CellResult]:
@@ -62,7 +82,7 @@ def race(
         seeds: the same for every contestant, so that differences are paired.
         jobs: processes; the number of cores when None, one process (this one) when 1. Worker processes import
             the main module, so a script that asks for several needs ``if __name__ == "__main__":``.
-        workers: processes that are there already, in place of ``jobs`` new ones.
+        workers: processes that are there already, or a cluster, in place of ``jobs`` new processes.
         folder: where finished cells are written, and read when they are there already.
         on_cell: called with each result, also with those read from the folder.
 
@@ -101,8 +121,8 @@ def race(
         accept(key, finished[key])
     missing = {key: cell for key, cell in wanted.items() if key not in results}
     # Closed at once, not when somebody collects it: an error in here ends the workers.
-    hired = workers or Workers(min(jobs or available_cores(), len(missing)))
-    with nullcontext() if workers else hired, closing(hired.run(run_cell, missing)) as arriving:
+    hired = Workers(min(jobs or available_cores(), len(missing))) if workers is None else nullcontext(workers)
+    with hired as those, closing(those.run(run_cell, missing)) as arriving:
         for key, result in arriving:
             name, seed = wanted[key]
             result = {**result, "contestant": name, "seed": seed}
@@ -139,6 +159,9 @@ class Workers:
                 worker.terminate()
                 worker.join()
         self._pool = None
+
+    def check(self, look: Callable[[], object]) -> None:
+        """See `Executor.check`: there is no other machine."""
 
     def run(
         self, run_cell: RunCell, cells: Mapping[str, tuple[str, int]]
