@@ -57,6 +57,7 @@ def convert(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import answer, print_json, say
+    from layerlab.graph.edges import plural
     from layerlab.graph.store.convert import convert as to_store
 
     allowed, begun = _bytes(memory), time.perf_counter()
@@ -93,7 +94,8 @@ def convert(
         return
     answer(f"{out}: {store.graph!r}")
     if shape is not None:
-        answer(f"  - {shape[1]:,} features, {len(store.class_names)} classes")
+        classes = len(store.class_names)
+        answer(f"  - {plural(shape[1], 'feature')}, {classes} class{'es' * (classes != 1)}")
     for note in store.notes:
         answer(f"  note: {note}")
     say(f"converted in {time.perf_counter() - begun:.0f} s; look at it with: layerlab graph inspect {out}")

@@ -32,7 +32,7 @@ def test_train_takes_batches_and_says_so(cli: Cli, tmp_path: Path) -> None:
     options = ("--epochs", 3, "--batch-size", 4, "--fanout", "3,2,1", "--out", tmp_path / "run")
     shown = cli("graph", "train", CLUB, *options)
     assert shown.status == 0
-    assert "mini-batches of 4, 3, 2, 1 neighbours: as asked; a full batch would take about" in shown.err
+    assert "mini-batches of 4 nodes, fan-out 3,2,1: as asked; a full batch would take about" in shown.err
     again = cli("graph", "train", CLUB, *options, "--json")
     record = json.loads(again.out)
     assert record["settings"]["layers"] == 3

@@ -38,14 +38,14 @@ def test_one_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         free(monkeypatch, int(full / share))
         assert choose(DATA, PARTS, GCN, None).batching == expected
     said = choose(DATA, PARTS, GCN, None).sentence
-    assert said.startswith("mini-batches of 1,024, 15, 10, 5 neighbours: a full batch would take about ")
+    assert said.startswith("mini-batches of 1,024 nodes, fan-out 15,10,5: a full batch would take about ")
 
 
 def test_what_is_asked_for_is_done_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 10**10)
     choice = choose(DATA, PARTS, GCN, Batching(64, (-1, 3, 2)))
     assert choice.batching == Batching(64, (-1, 3, 2))
-    assert "mini-batches of 64, all, 3, 2 neighbours: as asked" in choice.sentence
+    assert "mini-batches of 64 nodes, fan-out all,3,2: as asked" in choice.sentence
     record = choice.record()
     assert record["estimate_bytes"]["total"] == choice.chosen.total < record["full_batch_bytes"]
     assert choose(DATA, PARTS, Settings("sgc"), Batching(64, (3,))).batching == Batching(64)

@@ -322,6 +322,14 @@ def test_an_interrupted_conversion_goes_on_with_what_is_finished(
     assert calls == done[at]
 
 
+def test_bad_tables_leave_nothing_behind(tmp_path: Path) -> None:
+    make_tables(tmp_path)
+    (tmp_path / "bad.csv").write_text("a\n1\n")
+    with pytest.raises(UserError):
+        convert(tmp_path / "bad.csv", tmp_path / "store")
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
 @pytest.mark.parametrize("change", ["damaged", "newer", "record"])
 def test_what_does_not_fit_any_more_is_done_again(change: str, tmp_path: Path) -> None:
     make_tables(tmp_path)

@@ -85,10 +85,10 @@ class Choice:
         needs = f"a full batch would take about {size(self.full.total)} of {have}"
         if self.batching is None:
             return f"full batch: it takes about {size(self.full.total)} of {have}"
-        cut = f"mini-batches of {self.batching.size:,}"
+        cut = f"mini-batches of {self.batching.size:,} node{'s' * (self.batching.size != 1)}"
         if self.batching.fanouts:
             named = ("all" if fanout < 0 else str(fanout) for fanout in self.batching.fanouts)
-            cut += f", {', '.join(named)} neighbours"
+            cut += f", fan-out {','.join(named)}"
         if self.stored:
             needs = f"the features stay in their files; {needs}"
         why = f"as asked; {needs}" if self.asked else needs

@@ -171,6 +171,11 @@ def convert(
             _convert(sources, work, memory, tell)
             tell(1.0, "done")
             publish(work, out)
+        except UserError:
+            # The tables are at fault, and nothing of use is there yet.
+            if not (work / _PHASES).exists():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
         finally:
             del lock
     except OSError as error:
