@@ -132,7 +132,7 @@ PROJECTION_RANKS: tuple[tuple[str, ...], ...] = (
     ("theorems",),
 )
 SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
-    ("dataset", "images", "known"),
+    ("dataset", "images", "known", "shared_norm"),
     ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
     ("arms", "class_files", "scan", "settings", "unet"),
     ("augment", "conversion", "duplicates", "fast", "samples", "summary"),

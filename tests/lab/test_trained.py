@@ -23,7 +23,7 @@ def model() -> nn.Module:
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     run = create_run(tmp_path / "run", "training", "train", {})
-    finish_training(run, model(), {"loss": 0.5})
+    finish_training(run, model(), lambda: {"loss": 0.5})
     return run
 
 
@@ -64,7 +64,7 @@ def test_what_is_opened_is_finished_and_of_that_kind(run: RunFolder, tmp_path: P
 
 def test_a_model_is_rebuilt_for_use_and_draws_nothing(tmp_path: Path) -> None:
     run, trained = create_run(tmp_path / "run", "training", "train", {}), model()
-    finish_training(run, trained, {})
+    finish_training(run, trained, dict)
     before = torch.get_rng_state()
     again = rebuild(run, model)
     assert not again.training

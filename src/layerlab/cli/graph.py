@@ -197,7 +197,7 @@ def train(
     """
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, print_table, say
-    from layerlab.cli.processes import shown, speaks, start, together
+    from layerlab.cli.processes import bar_of, speaks, start, together
     from layerlab.graph.runs import slug, train_run
 
     given = {
@@ -211,7 +211,7 @@ def train(
     batching = _batching(batch_size, fanout)
     try:
         start(processes)
-        with together() as group, shown(group, progress.epochs, f"{model} on {slug(data)}") as report:
+        with together() as group, bar_of(group, progress.epochs, f"{model} on {slug(data)}") as report:
             run = train_run(
                 data,
                 model,

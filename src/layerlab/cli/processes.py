@@ -101,12 +101,20 @@ def together(*, cuda: bool = False) -> Iterator[Group | None]:
         sys.exit(130)
 
 
+def local_processes() -> int:
+    """How many processes train together on this machine."""
+    from layerlab.lab.distributed import place
+
+    where = place()
+    return 1 if where is None else where.local_size
+
+
 def speaks(group: Group | None) -> bool:
     """Whether this process prints and writes for all."""
     return group is None or group.first
 
 
-def shown(
+def bar_of(
     group: Group | None, bar: Callable[[str], AbstractContextManager[T]], title: str
 ) -> AbstractContextManager[T | None]:
     """A bar of `layerlab.cli.progress` in the process that speaks; nothing in the others."""

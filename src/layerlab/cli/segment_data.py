@@ -19,6 +19,11 @@ def is_built_in(images: str, masks: Path | None) -> bool:
     return images == BUILT_IN and masks is None
 
 
+def name_of(images: str, masks: Path | None) -> str:
+    """What the set is called, known before it is read."""
+    return BUILT_IN if is_built_in(images, masks) else Path(images).resolve().name
+
+
 def opened(
     images: str, masks: Path | None, wish: Asked, size: int, count: int = 500
 ) -> tuple[ImageSet, dict[str, Any]]:

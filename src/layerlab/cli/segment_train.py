@@ -12,6 +12,7 @@ import typer
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
 from layerlab.cli.options import AsJson
+from layerlab.cli.processes import Processes, bar_of, local_processes, speaks, start, together
 
 EPILOG = (
     "Example: layerlab segment train photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --size 128\n\n"
@@ -86,8 +87,12 @@ def train(
     ] = 10,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: all cores. The last digits of the result depend on it."),
+        typer.Option(
+            min=1,
+            help="Of each process. Default: all cores, shared among them. The last digits of the result depend on it.",
+        ),
     ] = None,
+    processes: Processes = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/segment-IMAGES-SEED.")] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of split, weights, order and augmentation.")
@@ -99,6 +104,10 @@ def train(
     Ctrl-C or a kill loses nothing: the same command goes on where it stopped. What is measured: whole images, scaled as
     in training, against masks scaled by nearest pixels.
     """
+    from functools import partial
+
+    import torch
+
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, say
     from layerlab.lab.race import available_cores
@@ -126,16 +135,23 @@ def train(
         else tuple(segment_data.numbers(weights, "--weights", float)),
         augment=augment or ("none" if built_in else "photo"),
         patience=patience or None,
-        threads=threads or available_cores(),
+        threads=threads or max(1, available_cores() // local_processes()),
     )
     wish = options.asked(
         class_, classes, ignore, mask_suffix, stratify, group, validation, test, skip, no_leak
     )
-    data, source = segment_data.opened(images, masks, wish, settings.size, count)
-    segment_data.warn(data, seed)
-    folder = out or Path("runs") / f"segment-{data.name}-{seed}"
+    title = segment_data.name_of(images, masks)
+    folder = out or Path("runs") / f"segment-{title}-{seed}"
     try:
-        with progress.epochs(f"U-Net on {data.name}") as report:
+        start(processes)
+        with (
+            together(cuda=torch.cuda.is_available()) as ranks,
+            bar_of(ranks, progress.epochs, f"U-Net on {title}") as bar,
+        ):
+            look = partial(segment_data.opened, images, masks, wish, settings.size, count)
+            data, source = look() if ranks is None else ranks.everywhere(look)
+            if speaks(ranks):
+                segment_data.warn(data, seed)
             run = train_run(
                 data,
                 settings,
@@ -143,11 +159,14 @@ def train(
                 seed=seed,
                 source=source,
                 command=["layerlab", *sys.argv[1:]],
-                on_epoch=report,
+                on_epoch=bar,
+                group=ranks,
             )
     except KeyboardInterrupt:
         say(f"interrupted; what was trained is in {folder}: run the same command to go on")
         raise
+    if not speaks(ranks):
+        return
     page = write(training_page(run), folder / "report.html")
     results, config = run.meta["results"], run.meta["config"]
     if as_json:

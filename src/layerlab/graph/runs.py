@@ -124,7 +124,7 @@ def train_run(
         else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
         group=group,
     )
-    finish_training(run, result.model, {**result.record(), "memory": choice.record()}, group)
+    finish_training(run, result.model, lambda: {**result.record(), "memory": choice.record()}, group)
     return run
 
 

@@ -158,6 +158,13 @@ class Group:
         """Of each, whether it holds in some process."""
         return [count > 0 for count in self.sums(*facts)]
 
+    def stacked(self, numbers: Tensor) -> Tensor:
+        """The tensors of all processes, of one shape, one above the other by rank; without a derivative."""
+        parts = [torch.empty_like(numbers) for _ in range(self.size)]
+        with talking():
+            dist.all_gather(parts, numbers.contiguous())
+        return torch.stack(parts)
+
     def total(self, numbers: Tensor) -> Tensor:
         """The sum over all processes, with its derivative: what each process's sum says of the numbers here."""
         with talking():

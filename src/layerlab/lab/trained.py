@@ -60,23 +60,24 @@ def begin_training(
 
 
 def finish_training(
-    run: RunFolder, model: nn.Module, results: Mapping[str, Any], group: Group | None = None
+    run: RunFolder, model: nn.Module, results: Callable[[], Mapping[str, Any]], group: Group | None = None
 ) -> None:
     """Keep a trained model: its weights as `WEIGHTS`, then the results, with the weights' SHA-256 as `DIGEST`.
 
     Args:
         run: of `begin_training`; what it was to be resumed from is removed.
         model: the trained model.
-        results: as JSON.
-        group: as for `begin_training`.
+        results: makes them, as JSON.
+        group: as for `begin_training`; the first makes the results.
 
     Raises:
         UserError: one of the files cannot be written.
     """
 
     def write() -> dict[str, Any]:
+        found = results()
         write_tensors(run.path / WEIGHTS, model.state_dict())
-        run.finish({**results, DIGEST: sha256_of(run.path / WEIGHTS)})
+        run.finish({**found, DIGEST: sha256_of(run.path / WEIGHTS)})
         (run.path / CHECKPOINT).unlink(missing_ok=True)
         return dict(run.meta["results"])
 

@@ -19,7 +19,7 @@ _TURN = {"photo": 15.0, "overhead": 180.0}
 _FACTOR = 1.25
 
 
-def augment(images: Tensor, masks: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, kind: str, share: slice | None = None) -> tuple[Tensor, Tensor]:
     """Change every image of a batch at random, and its mask in the same way.
 
     Mirrored left to right with probability 1/2; turned by an angle from -15 to 15 degrees ("photo") or any
@@ -31,6 +31,7 @@ def augment(images: Tensor, masks: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         images: ``(n, channels, h, w)`` float32 in [0, 1].
         masks: ``(n, h, w)`` uint8, classes and `IGNORE`.
         kind: "none", "photo" or "overhead".
+        share: of the batch, what is returned, as it is in the whole; numbers are drawn for all images. None: all.
 
     Returns:
         New images and masks, of the same shapes.
@@ -44,17 +45,20 @@ def augment(images: Tensor, masks: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """
     if kind not in AUGMENTATIONS:
         raise UserError(f"expected an augmentation of {', '.join(AUGMENTATIONS)}, got {kind!r}")
+    n, _, height, width = images.shape
+    if share is not None:
+        images, masks = images[share], masks[share]
     if kind == "none":
         return images, masks
     geometry, enhance = _kornia()
-    n, _, height, width = images.shape
-    matrices = _matrices(geometry, n, height, width, _TURN[kind])
+    mine = slice(None) if share is None else share
+    matrices = _matrices(geometry, n, height, width, _TURN[kind])[mine]
     common: dict[str, Any] = {"M": matrices, "dsize": (height, width), "align_corners": True}
     turned = geometry.warp_affine(images, mode="bilinear", padding_mode="reflection", **common)
     # One more, modulo 256, turns IGNORE into 0: what the warp puts outside.
     shifted = (masks + 1)[:, None].float()
     warped = geometry.warp_affine(shifted, mode="nearest", padding_mode="zeros", **common)
-    factors, powers = _factors(n), _factors(n)
+    factors, powers = _factors(n)[mine], _factors(n)[mine]
     # Weights of an interpolation sum to 1 but for rounding, and a power of what is below 0 is NaN.
     lit = enhance.adjust_gamma(turned.clamp(0, 1), powers)
     lit = enhance.adjust_contrast(lit, factors)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,9 +12,21 @@ from torch.nn import functional
 from layerlab.errors import UserError
 from layerlab.segmentation.dataset import IGNORE
 
+Total: TypeAlias = Callable[[Tensor], Tensor]
+"""Makes the sum over a share of a batch that over the whole batch, with its derivative."""
+
+
+def _alone(part: Tensor) -> Tensor:
+    return part
+
 
 def segmentation_loss(
-    logits: Tensor, target: Tensor, *, weights: Tensor | None = None, dice_share: float = 0.5
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    dice_share: float = 0.5,
+    total: Total = _alone,
 ) -> Tensor:
     """``(1 - s) cross-entropy + s dice``.
 
@@ -26,6 +39,7 @@ def segmentation_loss(
         target: ``(n, h, w)``, uint8 or int64: classes and `IGNORE`.
         weights: ``(classes,)``, float: of every class, in both terms; all 1 when None.
         dice_share: s, from 0 to 1.
+        total: where logits and target are a share of a batch, what makes a sum that of the batch.
 
     Returns:
         A scalar; 0, with gradients 0, when every pixel is ignored.
@@ -46,9 +60,9 @@ def segmentation_loss(
     target = target.long()
     loss = wide.new_zeros(())
     if dice_share < 1:
-        loss = loss + (1 - dice_share) * _cross_entropy(logarithms, target, weights)
+        loss = loss + (1 - dice_share) * _cross_entropy(logarithms, target, weights, total)
     if dice_share > 0:
-        loss = loss + dice_share * _dice(logarithms.exp(), target, weights)
+        loss = loss + dice_share * _dice(logarithms.exp(), target, weights, total)
     return loss
 
 
@@ -106,25 +120,25 @@ def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
     return tuple(float(weight) for weight in weights)
 
 
-def _cross_entropy(logarithms: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-    total = functional.nll_loss(logarithms, target, weights, ignore_index=IGNORE, reduction="sum")
+def _cross_entropy(logarithms: Tensor, target: Tensor, weights: Tensor | None, total: Total) -> Tensor:
+    summed = total(functional.nll_loss(logarithms, target, weights, ignore_index=IGNORE, reduction="sum"))
     kept = target != IGNORE
     if weights is None:
-        return total / kept.sum().clamp(min=1)
-    size = weights[target.masked_fill(~kept, 0)].mul(kept).sum()
+        return summed / total(kept.sum()).clamp(min=1)
+    size = total(weights[target.masked_fill(~kept, 0)].mul(kept).sum())
     # Nothing that counts: 0 and not 0 / 0.
-    return total / torch.where(size > 0, size, torch.ones_like(size))
+    return summed / torch.where(size > 0, size, torch.ones_like(size))
 
 
-def _dice(probabilities: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+def _dice(probabilities: Tensor, target: Tensor, weights: Tensor | None, total: Total = _alone) -> Tensor:
     classes = probabilities.shape[1]
     kept = target != IGNORE
     safe = target.masked_fill(~kept, 0)
     hit = probabilities.gather(1, safe[:, None])[:, 0] * kept
     # Sums over the pixels of each class, without a one-hot copy of the target.
-    overlap = hit.new_zeros(classes).index_add(0, safe.flatten(), hit.flatten())
-    size = hit.new_zeros(classes).index_add(0, safe.flatten(), kept.flatten().to(hit.dtype))
-    mass = (probabilities * kept[:, None]).sum((0, 2, 3))
+    overlap = total(hit.new_zeros(classes).index_add(0, safe.flatten(), hit.flatten()))
+    size = total(hit.new_zeros(classes).index_add(0, safe.flatten(), kept.flatten().to(hit.dtype)))
+    mass = total((probabilities * kept[:, None]).sum((0, 2, 3)))
     occurs = (size > 0).to(hit.dtype)
     share = occurs if weights is None else occurs * weights
     terms = 1 - 2 * overlap / torch.where(size > 0, mass + size, torch.ones_like(size))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from layerlab.errors import UserError
-from layerlab.lab.records import RunFolder, create_run
-from layerlab.lab.trained import finish_training, is_trained, open_training, rebuild
+from layerlab.lab.records import RunFolder
+from layerlab.lab.trained import CHECKPOINT, begin_training, finish_training, open_training, rebuild
 from layerlab.lab.training import fit, thread_count
 from layerlab.lab.weights import read_tensors, write_tensors
 from layerlab.segmentation.dataset import ImageSet
@@ -23,6 +24,9 @@ from layerlab.segmentation.samples import Sample
 from layerlab.segmentation.settings import Settings
 from layerlab.segmentation.task import PartName, SegmentationTask, build_model, schedule_for
 from layerlab.segmentation.unet import UNet
+
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
 
 TRAIN_KIND = "segmentation-train"
 CASES = "cases.safetensors"
@@ -84,6 +88,7 @@ def train_run(
     command: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    group: Group | None = None,
 ) -> RunFolder:
     """Train a U-Net and keep it in a run folder, or go on with the run that is there.
 
@@ -97,6 +102,8 @@ def train_run(
         command: what was typed, for the record.
         on_image: called with the images read so far and all that will be.
         on_epoch: called with the epoch, the largest possible epoch and the metrics.
+        group: processes that train this network together, each of which calls this with the same arguments: they
+            share every batch. Rank 0 alone writes.
 
     Returns:
         The finished run. Its ``meta["results"]`` holds what `FitResult.record` does, ``measures`` of the validation
@@ -104,10 +111,13 @@ def train_run(
         validation images with the mean IoU of each, worst first, ``device`` and ``weights_sha256``.
 
     Raises:
-        UserError: see `SegmentationTask` and `fit`; or the folder cannot be written or holds another run.
+        UserError: see `SegmentationTask` and `fit`; or the folder cannot be written or holds another run, or the
+            processes see different images.
     """
     parts = data.parts(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if group is not None:
+        device = str(group.device)
     read = 0
 
     def tell() -> None:
@@ -116,7 +126,8 @@ def train_run(
         if on_image is not None:
             on_image(read, len(parts.train) + len(parts.validation))
 
-    task = SegmentationTask(data, parts, settings, device=device, on_sample=tell)
+    load = partial(SegmentationTask, data, parts, settings, device=device, on_sample=tell, group=group)
+    task = load() if group is None else group.everywhere(load)
     config = {
         "data": data.name,
         "source": dict(source or {}),
@@ -127,42 +138,40 @@ def train_run(
         "classes": list(data.classes),
         "images": {name: [data.names[index] for index in indices] for name, indices in asdict(parts).items()},
     }
-    run = create_run(out, TRAIN_KIND, command, config)
-    checkpoint = run.path / "checkpoint.safetensors"
-    if is_trained(run, RESULTS):
-        checkpoint.unlink(missing_ok=True)
+    if group is not None:
+        group.expect_same("images", task.fingerprint, "give each machine the same images and masks")
+        config["processes"] = group.size
+        # Machines may keep the images in different places.
+        group.expect_same("options", {**config, "source": None}, "start all with the same command")
+    run, finished = begin_training(out, TRAIN_KIND, command, config, RESULTS, group)
+    if finished:
         return run
     with keeping_memory():
         result = fit(
             task,
             schedule_for(settings),
             seed=seed,
-            checkpoint=checkpoint,
+            checkpoint=run.path / CHECKPOINT,
             config=config,
             on_epoch=None
             if on_epoch is None
             else lambda epoch, metrics: on_epoch(epoch, settings.epochs, metrics),
             threads=settings.threads,
+            group=group,
         )
-    measures, images = {}, []
-    with thread_count(settings.threads):
-        for part in _measured(task):
-            counted = task.counts(result.model, part)
-            measures[part] = measure([counts for _, _, counts in counted])
-            if part == "validation":
-                images = _keep_worst(run, counted)
-    finish_training(
-        run,
-        result.model,
-        {
-            **result.record(),
-            "steps": task.steps,
-            "measures": measures,
-            "images": images,
-            "device": device,
-        },
-    )
-    checkpoint.unlink(missing_ok=True)
+
+    def results() -> dict[str, Any]:
+        measures, images = {}, []
+        with thread_count(settings.threads):
+            for part in _measured(task):
+                counted = task.counts(result.model, part)
+                measures[part] = measure([counts for _, _, counts in counted])
+                if part == "validation":
+                    images = _keep_worst(run, counted)
+        found = {"steps": task.steps, "measures": measures, "images": images, "device": device}
+        return {**result.record(), **found}
+
+    finish_training(run, result.model, results, group)
     return run
 
 

@@ -5,9 +5,10 @@ What is measured: whole images at working size (`Settings.working_size`), not sq
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,11 @@ from layerlab.segmentation.losses import balanced_weights, segmentation_loss
 from layerlab.segmentation.metrics import Counts, confusion, count, iou, mean_known
 from layerlab.segmentation.samples import Sample, fingerprint, load_samples, square
 from layerlab.segmentation.settings import Settings
+from layerlab.segmentation.shared_norm import share_norms
 from layerlab.segmentation.unet import UNet
+
+if TYPE_CHECKING:
+    from layerlab.lab.distributed import Group
 
 PartName = Literal["train", "validation", "test"]
 
@@ -68,6 +73,8 @@ class SegmentationTask:
         settings: of the training.
         device: where to train; on "cuda" in mixed precision (bfloat16), on the CPU in float32.
         on_sample: called after each image that is read.
+        group: processes that share every batch. Order, squares and augmentation are drawn for the whole batch, the
+            loss and the batch norm are the whole batch's, and each measures a part of the validation images.
 
     Attributes:
         samples: of the training and the validation part, in memory.
@@ -76,8 +83,8 @@ class SegmentationTask:
 
     Raises:
         UserError: no validation image, a single class, settings that describe no network, another number
-            of class weights than of classes, an image that cannot be read, nothing but ignored pixels to train or to
-            validate on, or kornia is wanted and absent.
+            of class weights than of classes, more processes than squares in a batch, an image that cannot be read,
+            nothing but ignored pixels to train or to validate on, or kornia is wanted and absent.
     """
 
     def __init__(
@@ -88,7 +95,10 @@ class SegmentationTask:
         *,
         device: str = "cpu",
         on_sample: Callable[[], None] | None = None,
+        group: Group | None = None,
     ) -> None:
+        if group is not None:
+            _check_shares(min(settings.batch, len(parts.train)), settings, group.size)
         if not parts.validation:
             raise UserError(
                 f"expected at least one validation image of {data.name}, got none: with {len(data)} in all, "
@@ -107,7 +117,7 @@ class SegmentationTask:
         given = settings.weights
         if not isinstance(given, str) and len(given) != len(data.classes):
             raise UserError(f"expected {len(data.classes)} class weights, one a class, got {len(given)}")
-        self.data, self.parts, self.settings, self.device = data, parts, settings, device
+        self.data, self.parts, self.settings, self.device, self._group = data, parts, settings, device, group
         self.samples = {
             "train": load_samples(data, parts.train, settings, on_sample),
             "validation": load_samples(data, parts.validation, settings, on_sample),
@@ -128,7 +138,10 @@ class SegmentationTask:
 
     def build(self) -> UNet:
         """A new network on the device."""
-        return build_model(self.settings, self.data.channels, len(self.data.classes)).to(self.device)
+        model = build_model(self.settings, self.data.channels, len(self.data.classes)).to(self.device)
+        if self._group is not None:
+            share_norms(model, self._group)
+        return model
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW, without decay for biases and norms; its rate follows `Settings.rate`, set by `batches`."""
@@ -155,7 +168,9 @@ class SegmentationTask:
             chosen = order[step * settings.batch : (step + 1) * settings.batch]
             squares = [square(samples[index], settings.size) for index in chosen]
             images = torch.stack([image for image, _ in squares]).float()
-            images, masks = augment(images, torch.stack([mask for _, mask in squares]), settings.augment)
+            share = None if self._group is None else self._group.share(len(chosen))
+            masks = torch.stack([mask for _, mask in squares])
+            images, masks = augment(images, masks, settings.augment, share)
             for group in self._optimizer.param_groups:
                 # From the step's number alone, so that a resumed run goes on with the same rates.
                 group["lr"] = settings.rate(((epoch - 1) * self.steps + step) / total)
@@ -166,14 +181,19 @@ class SegmentationTask:
         images, masks = batch
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
             logits = model(images)
-        return segmentation_loss(logits, masks, weights=self.weights, dice_share=self.settings.dice_share)
+        given = {} if self._group is None else {"total": self._group.total}
+        return segmentation_loss(
+            logits, masks, weights=self.weights, dice_share=self.settings.dice_share, **given
+        )
 
     def backward(self, model: nn.Module, batch: Batch) -> float:
         """The gradients of a batch; the norm of the first layer's is kept for `evaluate`."""
         loss = self.loss(model, batch)
         loss.backward()
-        if isinstance(model, UNet) and model.stem.weight.grad is not None:
-            self._stem_norms.append(float(torch.linalg.vector_norm(model.stem.weight.grad)))
+        # Several processes train a wrapped model.
+        net = getattr(model, "module", model)
+        if isinstance(net, UNet) and net.stem.weight.grad is not None:
+            self._stem_norms.append(float(torch.linalg.vector_norm(net.stem.weight.grad)))
         return loss.item()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -188,7 +208,8 @@ class SegmentationTask:
         classes = len(self.data.classes)
         matrix, losses = np.zeros((classes, classes), np.int64), []
         samples = self.samples["validation"]
-        for indices in _alike(samples, self.settings.batch):
+        pieces = list(_alike(samples, self.settings.batch))
+        for indices in pieces if self._group is None else pieces[self._group.rank :: self._group.size]:
             logits = self._forward(model, [samples[index] for index in indices])
             masks = torch.stack([samples[index].mask for index in indices])
             loss = segmentation_loss(
@@ -197,6 +218,11 @@ class SegmentationTask:
             losses.append(float(loss) * len(indices) / len(samples))
             predictions = logits.argmax(1).cpu().numpy()
             matrix += confusion(masks.numpy().reshape(-1, 1), predictions.reshape(-1, 1), classes)
+        if self._group is not None:
+            heard = [json.loads(text) for text in self._group.texts(json.dumps([losses, matrix.tolist()]))]
+            # Counts and correctly rounded sums: the same numbers, whoever measured what.
+            losses = [loss for others, _ in heard for loss in others]
+            matrix = np.sum([np.array(counts) for _, counts in heard], axis=0)
         found = {
             "validation_loss": math.fsum(losses),
             "validation_iou": mean_known(iou(matrix)),
@@ -237,6 +263,21 @@ class SegmentationTask:
 
     def _placed(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
+
+
+def _check_shares(together: int, settings: Settings, processes: int) -> None:
+    if together < processes:
+        raise UserError(
+            f"expected at most as many processes as squares in a batch, {together}, got {processes}; start fewer, or "
+            "take a larger --batch"
+        )
+    deepest = -(-settings.size // (1 << (len(settings.widths) - 1)))
+    if settings.norm == "batch" and together // processes * deepest**2 == 1:
+        raise UserError(
+            f"expected more than one value a channel at the deepest level of each process to train the batch norm, got "
+            f"one square of {settings.size} pixels with {len(settings.widths)} levels; start fewer processes, or take "
+            "larger squares"
+        )
 
 
 def _alike(samples: Sequence[Sample], batch: int) -> Iterable[list[int]]:
