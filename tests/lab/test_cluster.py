@@ -207,6 +207,26 @@ def test_models_are_trained_to_the_same_bits(tmp_path: Path) -> None:
         assert raced("there", workers=workers) == raced("here", jobs=1)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_segmentation_networks_are_trained_to_the_same_bits(tmp_path: Path) -> None:
+    from layerlab.segmentation.digits import Digits
+    from layerlab.segmentation.experiments import race_run
+    from layerlab.segmentation.settings import Settings
+
+    settings = Settings(widths=(2, 2), size=16, batch=4, epochs=1, patience=None)
+
+    def raced(out: str, **options: Any) -> dict[str, dict[str, Any]]:
+        run, _ = race_run(
+            Digits(10, 16), settings, arms=["on", "off"], seeds=[0], out=tmp_path / out, **options
+        )
+        return untimed(run.read_cells())
+
+    with opened("ray") as workers:
+        there = raced("there", workers=workers)
+    assert set(there) == {"on-0000", "off-0000"}
+    assert there == raced("here", jobs=1)
+
+
 @pytest.mark.parametrize("outside", [True, False])
 def test_a_process_of_its_own_races_there_and_hears_nothing_of_a_worker_that_died(
     cluster: Any, tmp_path: Path, outside: bool

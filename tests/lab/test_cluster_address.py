@@ -147,16 +147,20 @@ def test_an_unreachable_cluster_is_one_line_and_nothing_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_functions_that_are_sent_bring_their_code_along() -> None:
+def test_the_functions_that_are_sent_bring_their_code_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     versions, call = remote.functions()
     here = versions()
     assert set(here) == set(remote.COMPARED)
     assert all(here.values())
     assert "+" not in str(here["torch"])
     assert remote.differences(here, here) == ""
-    payload = b"cos\ngetpid\n."
-    assert call(here, payload)[0] is True
-    assert call({**here, "torch": "1.0"}, payload) == (False, here)
+    payload = b"cos\ngetcwd\n."
+    monkeypatch.chdir(tmp_path)
+    assert call(here, str(tmp_path / "none"), payload) == (True, str(tmp_path))
+    assert call(here, "/", payload) == (True, "/")
+    assert call({**here, "torch": "1.0"}, "/", payload) == (False, here)
     # Code in a module of ours would be sent by its name, and layerlab may be missing there.
     assert "<locals>" in versions.__qualname__
     assert "<locals>" in call.__qualname__

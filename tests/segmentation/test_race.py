@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,46 @@ def test_an_unfinished_race_has_no_page(finished: Path, tmp_path: Path) -> None:
     (out / "cases.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"cases\.safetensors"):
         read_cases(out)
+
+
+# -------------------------------------------------------------------------------------------------------- elsewhere
+
+
+class Elsewhere:
+    """An executor that runs cells here; of what it is asked to look at, the n-th look sees other things."""
+
+    def __init__(self, blind: int | None, blinding: Callable[[], object]) -> None:
+        self.blind, self.blinding, self.looks = blind, blinding, 0
+
+    def check(self, look: Callable[[], object]) -> None:
+        if self.looks == self.blind:
+            self.blinding()
+        self.looks += 1
+        look()
+
+    def run(self, run_cell: Any, cells: Mapping[str, tuple[str, int]]) -> Generator[Any, None, None]:
+        for key, cell in cells.items():
+            yield key, run_cell(*cell)
+
+
+def test_another_machine_must_see_the_images_and_the_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_there(out: str, blind: int | None, blinding: Callable[[], object]) -> None:
+        elsewhere = Elsewhere(blind, blinding)
+        run_race(tmp_path / out, arms=["on"], seeds=[0], workers=elsewhere)
+        assert elsewhere.looks == 2
+
+    run_there("run", None, lambda: None)
+    assert set(open_run(tmp_path / "run").read_cells()) == {"on-0000"}
+
+    def no_mark() -> None:
+        (mark,) = [entry for entry in tmp_path.iterdir() if entry.is_file()]
+        mark.write_text("")
+
+    with pytest.raises(UserError, match="is another folder here"):
+        run_there("none", 1, no_mark)
+    read = Shapes.read
+    with pytest.raises(UserError, match="the images of shapes are others than where the race began"):
+        run_there("none", 0, lambda: monkeypatch.setattr(Shapes, "read", lambda self, i: read(self, 11 - i)))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, On
 
 EPILOG = (
     "Example: layerlab estimator policy CartPole-v1 --seeds 3\n\n"
@@ -72,6 +72,7 @@ def policy(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Seeds at a time; the number of cores by default.")
     ] = None,
+    on: On = "local",
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/policy-ENV.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Write report.html with the curves.")] = False,
     as_json: AsJson = False,
@@ -87,6 +88,7 @@ def policy(
     from layerlab.estimators.policy.runs import policy_run, under_way
     from layerlab.estimators.policy.settings import Settings
     from layerlab.estimators.policy.source import Source
+    from layerlab.lab.cluster.executor import opened
     from layerlab.lab.race import cell_key
     from layerlab.lab.report.page import write
     from layerlab.lab.subjects import notice
@@ -124,7 +126,10 @@ def policy(
         return found["steps"] / steps, f"seed {int(key[-4:])}: return {found['return']:.1f}"
 
     try:
-        with progress.parts(f"{_slug(environment)}, at most", keys, look) as done:
+        with (
+            opened(on, jobs) as workers,
+            progress.parts(f"{_slug(environment)}, at most", keys, look) as done,
+        ):
             run, summary = policy_run(
                 source,
                 settings,
@@ -132,6 +137,7 @@ def policy(
                 seeds=wanted,
                 out=folder,
                 jobs=jobs,
+                workers=workers,
                 command=["layerlab", *sys.argv[1:]],
                 on_cell=lambda cell: done(cell_key(cell["contestant"], cell["seed"])),
             )

@@ -10,7 +10,7 @@ import typer
 
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, On
 
 EPILOG = (
     "Example: layerlab segment race digits --seeds 3\n\n"
@@ -79,6 +79,7 @@ def race(
         int | None,
         typer.Option(min=1, help="Trainings at a time, each on one thread; the number of cores by default."),
     ] = None,
+    on: On = "local",
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/segment-race-IMAGES.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +92,7 @@ def race(
 
     from layerlab.cli import progress
     from layerlab.cli.output import answer, print_json, print_table, say
+    from layerlab.lab.cluster.executor import opened
     from layerlab.lab.race import cell_key
     from layerlab.lab.report.page import write
     from layerlab.segmentation.arms import chosen
@@ -130,7 +132,10 @@ def race(
         return found["epoch"] / found["epochs"], f"{key}: IoU {found['validation_iou']:.3f}"
 
     try:
-        with progress.parts(f"{data.name}, {len(keys)} trainings", keys, look) as done:
+        with (
+            opened(on, jobs) as workers,
+            progress.parts(f"{data.name}, {len(keys)} trainings", keys, look) as done,
+        ):
             run, results = race_run(
                 data,
                 settings,
@@ -139,6 +144,7 @@ def race(
                 out=folder,
                 source=source,
                 jobs=jobs,
+                workers=workers,
                 command=["layerlab", *sys.argv[1:]],
                 on_cell=lambda cell: done(cell_key(cell["contestant"], cell["seed"])),
             )

@@ -88,13 +88,11 @@ def check_data(data: str, expected: str) -> None:
     Raises:
         UserError: it is not, or it is another one.
     """
+    place = data if data in KNOWN else Path(data).absolute()
+    if isinstance(place, Path) and not place.exists():
+        raise UserError(f"there is no {place} here; copy the data to the same path")
     if fingerprint(load(data)) != expected:
-        raise UserError(f"the data set {data} is another one than where the race began; copy that one here")
-
-
-def located(data: str) -> str:
-    """A data set as another process can find it, wherever it works: a name, or the whole path of a folder."""
-    return data if data in KNOWN else str(Path(data).absolute())
+        raise UserError(f"the data set {place} is another one than where the race began; copy that one here")
 
 
 def _run_cell(

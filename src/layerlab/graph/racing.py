@@ -10,7 +10,7 @@ from typing import Any
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import load
-from layerlab.graph.experiments import cells_of, check_data, fingerprint, located
+from layerlab.graph.experiments import cells_of, check_data, fingerprint
 from layerlab.graph.runs import are_compiled, default_protocol, layers_of
 from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.memory import Choice, choose
@@ -93,16 +93,15 @@ def race_run(
     }
     if batching is not None:
         config["batching"] = batching.record()
-    place = located(data)
     if workers is not None:
-        workers.check(partial(check_data, place, digest))
+        workers.check(partial(check_data, data, digest))
     run = create_run(out, RACE_KIND, command, config)
     if on_choice is not None:
         for model, choice in choices.items():
             on_choice(model, choice)
     if on_compile is not None and not are_compiled(models, samples=bool(batchings)):
         on_compile()
-    run_cell = cells_of(place, protocol, changed, expected=digest, batchings=batchings)
+    run_cell = cells_of(data, protocol, changed, expected=digest, batchings=batchings)
     cells = race(run_cell, models, seeds, jobs=jobs, workers=workers, folder=run, on_cell=on_cell)
     # A data set whose split has no test part is compared on validation, and the summary says so.
     part = "test" if len(parts.test) else "validation"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerlab.errors import UserError
 from layerlab.lab.damage import drawing_from
-from layerlab.lab.race import CellResult, Workers, cell_key, race
+from layerlab.lab.race import CellResult, Executor, cell_key, race
 from layerlab.lab.records import RunFolder, create_run, read_json, write_json
+from layerlab.lab.shared import check_shared
 from layerlab.segmentation import summary
 from layerlab.segmentation.arms import chosen
 from layerlab.segmentation.cases import keep_cases
@@ -36,7 +40,7 @@ def race_run(
     out: Path,
     source: Mapping[str, Any] | None = None,
     jobs: int | None = None,
-    workers: Workers | None = None,
+    workers: Executor | None = None,
     command: Sequence[str] = (),
     on_cell: Callable[[CellResult], None] | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
@@ -54,7 +58,8 @@ def race_run(
         out: the run folder; every cell's own run is in its folder ``trained``.
         source: where the data come from, as JSON, for the record.
         jobs: processes, each on ``settings.threads`` threads; the number of cores when None.
-        workers: processes that are there already, in place of ``jobs`` new ones.
+        workers: processes that are there already, or a cluster whose machines all see ``out`` and the images, in place
+            of ``jobs`` new processes.
         command: what was typed, for the record.
         on_cell: called with each finished cell.
 
@@ -75,6 +80,9 @@ def race_run(
         "classes": list(data.classes),
         "settings": {name: value for name, value in asdict(settings).items() if name != "skips"},
     }
+    if workers is not None:
+        workers.check(functools.partial(_check_images, data, _some_pixels(data)))
+        check_shared(workers, out)
     run = create_run(out, RACE_KIND, command, config)
     for name in (TRAINED, PROGRESS):
         (run.path / name).mkdir(exist_ok=True)
@@ -162,6 +170,24 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float]:
         mean = math.exp(math.fsum(math.log(norm) for norm in norms) / len(norms))
         found |= {"stem_gradient": mean, "stem_gradient_first": norms[0], "stem_gradient_last": norms[-1]}
     return found
+
+
+def _some_pixels(data: ImageSet) -> str:
+    """A digest of three of the images with their masks."""
+    digest = hashlib.sha256()
+    for index in sorted({0, len(data) // 2, len(data) - 1}):
+        for pixels in data.read(index):
+            digest.update(f"{pixels.dtype.str}{pixels.shape}".encode())
+            digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def _check_images(data: ImageSet, expected: str) -> None:
+    """That the images are here; another machine runs this. What is trained on is compared behind the race."""
+    if _some_pixels(data) != expected:
+        raise UserError(
+            f"the images of {data.name} are others than where the race began; copy those to the same path"
+        )
 
 
 def _check_same_data(cells: Mapping[str, CellResult]) -> None:

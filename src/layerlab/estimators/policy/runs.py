@@ -23,8 +23,9 @@ from layerlab.estimators.policy.networks import Policy
 from layerlab.estimators.policy.settings import BASELINES, Settings
 from layerlab.estimators.policy.source import Source
 from layerlab.estimators.policy.training import train
-from layerlab.lab.race import CellResult, cell_key, race, summarise
+from layerlab.lab.race import CellResult, Executor, cell_key, race, summarise
 from layerlab.lab.records import RunFolder, create_run, open_run
+from layerlab.lab.shared import check_shared
 from layerlab.lab.weights import load_weights, read_tensors, write_tensors
 
 KIND = "estimator-policy"
@@ -38,6 +39,7 @@ def policy_run(
     seeds: Sequence[int],
     out: Path,
     jobs: int | None = None,
+    workers: Executor | None = None,
     command: Sequence[str] = (),
     on_cell: Callable[[CellResult], None] | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
@@ -51,6 +53,7 @@ def policy_run(
         out: the run folder; an unfinished run of the same settings goes on, a finished one can be widened by more
             baselines or seeds.
         jobs: processes; the number of cores when None. Each runs torch on one thread.
+        workers: a cluster whose machines all see ``out``, in place of ``jobs`` new processes.
         command: what was typed, for the record.
         on_cell: called with each finished cell.
 
@@ -70,8 +73,10 @@ def policy_run(
             f"expected each baseline once, got {', '.join(baselines)}; leave out what is named twice"
         )
     wanted = {name: replace(settings, baseline=name) for name in baselines}
-    with source.open(1):
-        pass
+    _try_out(source)
+    if workers is not None:
+        workers.check(functools.partial(_try_out, source))
+        check_shared(workers, out)
     config = {
         "environment": asdict(source),
         "settings": {name: value for name, value in asdict(settings).items() if name != "baseline"},
@@ -90,6 +95,7 @@ def policy_run(
         list(baselines),
         list(seeds),
         jobs=jobs,
+        workers=workers,
         folder=run,
         on_cell=accept,
     )
@@ -98,6 +104,11 @@ def policy_run(
     summary = {"environment": source.name, "seeds": list(seeds), **_summary(cells)}
     run.finish(summary)
     return run, summary
+
+
+def _try_out(source: Source) -> None:
+    with source.open(1):
+        pass
 
 
 def _cell(

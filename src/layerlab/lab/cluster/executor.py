@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,8 @@ class RayExecutor:
         self._ray = ray_module()
         versions, call = remote.functions()
         self._here = versions()
+        # Relative paths mean there what they mean here.
+        self._folder = os.getcwd()  # noqa: PTH109
         # What a cell raises is told; what a machine does to it is no fault of the cell.
         self._versions = self._ray.remote(num_cpus=0)(versions)
         self._call = self._ray.remote(max_retries=RETRIES, retry_exceptions=False)(call)
@@ -96,7 +99,7 @@ class RayExecutor:
         machines = self._machines()
         asked = {
             name: self._call.options(num_cpus=0, scheduling_strategy=_only_on(node)).remote(
-                self._here, payload
+                self._here, self._folder, payload
             )
             for name, node in machines.items()
         }
@@ -120,7 +123,7 @@ class RayExecutor:
                 free = (self.jobs or len(cells)) - len(under_way)
                 for key, (name, seed) in itertools.islice(waiting, free):
                     task = self._call.options(num_cpus=1, name=key)
-                    under_way[task.remote(self._here, payload, name, seed)] = key
+                    under_way[task.remote(self._here, self._folder, payload, name, seed)] = key
                 if not under_way:
                     return
                 ready, _ = self._ray.wait(list(under_way), num_returns=1)

@@ -14,8 +14,9 @@ COMPARED = ("layerlab", "torch", "numpy")
 def functions() -> tuple[Callable[[], Versions], Callable[..., tuple[bool, Any]]]:
     """Two functions that import nothing of this package, so that Ray sends their code and not their names.
 
-    The first gives the versions there are, None for what is missing. The second takes the versions wanted, a pickled
-    function and its arguments: ``(True, result)``, or ``(False, versions)`` where the versions are others.
+    The first gives the versions there are, None for what is missing. The second takes the versions wanted, a working
+    folder (which it leaves aside where there is none), a pickled function and its arguments: ``(True, result)``, or
+    ``(False, versions)`` where the versions are others.
     """
     names = COMPARED
 
@@ -32,12 +33,16 @@ def functions() -> tuple[Callable[[], Versions], Callable[..., tuple[bool, Any]]
         # "2.13.0+cpu" and "2.13.0" are builds of one version.
         return {name: version and version.partition("+")[0] for name, version in found.items()}
 
-    def call(wanted: dict[str, str | None], payload: bytes, *arguments: Any) -> tuple[bool, Any]:
+    def call(wanted: dict[str, str | None], folder: str, payload: bytes, *arguments: Any) -> tuple[bool, Any]:
+        import contextlib
+        import os
         import pickle
 
         found = versions()
         if found != wanted:
             return False, found
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
         return True, pickle.loads(payload)(*arguments)
 
     return versions, call
