@@ -27,7 +27,7 @@ SHORT = {
 def test_a_killed_command_begun_again_gives_the_same(name: str, tmp_path: Path) -> None:
     command = KILL["Command"](*SHORT[name])
     calm, killed = (KILL["prepared"](tmp_path / place, name) for place in ("calm", "killed"))
-    first, whole = KILL["undisturbed"](calm, command.words)
+    first, whole = KILL["undisturbed"](calm, command)
     draw = random.Random(name)
     moments = [draw.uniform(first, whole)]
     _, problems = KILL["disturbed"](killed, command, moments)
