@@ -3,7 +3,8 @@
 Usage: python benchmarks/scale.py [--quick] [--only gate,convert,...] [--work DIR] [--threads N] [--docs]
 
 Parts: gate (everything that is timed, on a small graph against slow twins and torch_geometric; always run), convert,
-sgc, gcn and gat (batches of an epoch, against torch_geometric), inference, scaling (sizes of graphs, fitted models),
+sgc, gcn and gat (batches of an epoch, against torch_geometric), inference and
+inference-gat, scaling (sizes of graphs, fitted models),
 memory (estimates against peaks), accuracy (mini-batches against full batches). Only where it is named: certificate (a
 quarter of an hour). Each is written to the results as soon as it is finished, and each can be run alone; graphs are
 generated once and kept in the working folder. Every measured task is a process of its own, watched from outside.
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[bool, int], dict[str, Any]]] = {
     "gcn": comparing.gcn,
     "gat": comparing.gat,
     "inference": measuring.inference,
+    "inference-gat": measuring.inference_gat,
     "scaling": growth.scaling,
     "memory": comparing.memory,
     "accuracy": comparing.accuracy,

@@ -47,6 +47,7 @@ def render(stored: dict[str, Any]) -> str:
         ("gcn", epoch),
         ("gat", epoch),
         ("inference", _inference),
+        ("inference-gat", _inference),
         ("certificate", _certificate),
         ("accuracy", _accuracy),
         ("scaling", scaling),
@@ -133,22 +134,16 @@ def _sgc(part: dict[str, Any]) -> str:
 
 
 def _inference(part: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{kind.upper()}, widths {', '.join(map(str, row['widths']))}",
-            words.significant(row["times"]["processor_seconds"]),
-            words.significant(row["times"]["wall_seconds"]),
-            words.significant(row["operator"]["processor_seconds"]),
-            words.size(row["peak_bytes"]),
-            words.size(row["own_bytes"]),
-        ]
-        for kind, row in part.items()
-        if kind in ("gcn", "gat")
-    ]
-    head = ["model", "s of processor", "s by the wall", "s of making its operator", "peak", "own"]
+    times = part["times"]
+    heading = "Inference layer by layer" if part["kind"] == "gcn" else "The same for a GAT"
     return (
-        "## Inference layer by layer\n\nThe outputs of all nodes, every neighbour read, each layer computed "
-        "once.\n\n" + words.table(head, rows)
+        f"## {heading}\n\nThe outputs of all nodes of a {part['kind'].upper()} of widths "
+        f"{', '.join(map(str, part['widths']))}, every neighbour read, each layer computed once: "
+        f"{words.significant(times['processor_seconds'])} s of processor, "
+        f"{words.significant(times['wall_seconds'])} s by "
+        f"the wall, and {words.significant(part['operator']['processor_seconds'])} s of processor before "
+        "that for its "
+        f"operator. The whole process: {took(part)}."
     )
 
 

@@ -75,7 +75,7 @@ def measured_target(parts: dict[str, Any]) -> Target:
 def checks(parts: dict[str, Any]) -> list[tuple[str, float, float]]:
     """(what, by formula, measured) on the graph that was measured."""
     small = measured_target(parts)
-    fits, inference = parts["scaling"]["fits"], parts["inference"]["gcn"]
+    fits, inference = parts["scaling"]["fits"], parts["inference"]
     largest = max(parts["scaling"]["rows"], key=lambda row: row["edges"])
     return [
         ("store, bytes", store_bytes(small), parts["convert"]["bytes"]),
@@ -242,7 +242,7 @@ def lines(parts: dict[str, Any], target: Target = PAPERS) -> list[Line]:
         ),
         Line(
             *("inference, one core", "measured seconds x (2 E + n) / entries measured"),
-            parts["inference"]["gcn"]["times"]["processor_seconds"] * target.entries / small.entries,
+            parts["inference"]["times"]["processor_seconds"] * target.entries / small.entries,
             "seconds",
         ),
         Line("gradients a step", "4 bytes x parameters", 4.0 * parameters(target), "bytes"),
