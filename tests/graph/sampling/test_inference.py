@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from planted_data import Columns, planted
@@ -13,7 +15,7 @@ from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sampling.inference import infer
 from layerlab.graph.sampling.inputs import Inputs
 from layerlab.graph.sampling.propagation import propagate_columns
-from layerlab.graph.sampling.room import room
+from layerlab.graph.sampling.room import Room, room
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import normalise_rows
 
@@ -92,3 +94,22 @@ def test_other_models_are_refused() -> None:
     for model in (nn.Linear(2, 2), CourseGCN(20, 4, 3)):
         with pytest.raises(UserError, match="expected a GCN, GAT, SGC or MLP"):
             infer(model, Inputs(dataset.features), dataset.graph)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gat", "sgc"])
+def test_no_more_than_two_arrays_of_all_nodes_are_there_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, made, alive = planted(nodes=150), list[weakref.ref[torch.Tensor]](), list[int]()
+    make = Room.array
+
+    def watched(self: Room, rows: int, columns: int) -> torch.Tensor:
+        found = make(self, rows, columns)
+        made.append(weakref.ref(found))
+        alive.append(sum(one() is not None for one in made))
+        return found
+
+    monkeypatch.setattr(Room, "array", watched)
+    infer(MODELS[name]().eval(), Inputs(dataset.features), dataset.graph)
+    assert len(alive) > 3
+    assert max(alive) == 2

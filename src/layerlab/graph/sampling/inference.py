@@ -87,8 +87,10 @@ class _Passes:
         h: Tensor | None = None
         convs = cast(list[GCNConv], list(model.convs))
         for conv in convs:
-            z = self._product(h, conv.weight, "relu")
+            # Of the three arrays that a layer reads or makes, no more than two are there at a time.
+            z, h = self._product(h, conv.weight, "relu"), None
             h = self._propagated(operator, z, conv.bias, wanted if conv is convs[-1] else None)
+            del z
         assert h is not None
         return h
 
@@ -105,13 +107,14 @@ class _Passes:
         convs = cast(list[GATConv], list(model.convs))
         sampler = Sampler(pattern, [ALL], scaled=False)
         for conv in convs:
-            z = self._product(h, conv.weight, "elu")
+            z, h = self._product(h, conv.weight, "elu"), None
             rows = wanted if conv is convs[-1] else torch.arange(self.size)
             width = conv.heads * conv.out_features if conv.concat else conv.out_features
             h = self.rooms.array(len(rows), width)
             for here in self._blocks(pattern, rows):
                 field = sampler.field(rows[here], 0)
                 h[here] = _attended(conv, field.operators[0], z[field.inputs])
+            del z
         assert h is not None
         return h
 
