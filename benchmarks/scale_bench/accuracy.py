@@ -27,7 +27,7 @@ ARXIV = {"nodes": 169_343, "edges": 1_166_243, "classes": 40, "columns": 128, "t
 HOMOPHILY, EXPONENT = 0.4, 2.6
 # Of the words of a node, each is one of its class's words with probability OWN, else any.
 WORDS, WORDS_OF_CLASS, OWN = 8, 12, 0.25
-RATE = 0.03
+RATE = 0.05
 
 
 def planted(seed: int = 0, shrink: int = 1) -> NodeDataset:

@@ -63,10 +63,11 @@ def memory(quick: bool, threads: int) -> dict[str, Any]:
         request = {"data": source, "model": model, "options": options, "size": size, "fanouts": list(fanouts)}
         answer, taken = watched.worker("needs", threads, **request)
         idle = taken.own(*answer.pop("idle_window"))
-        peak = taken.own(*answer.pop("window"))
-        ratio = (peak - idle) / answer["estimate"]["total"]
-        own = {"own_idle_bytes": idle, "own_peak_bytes": peak, "above_bytes": peak - idle, "ratio": ratio}
-        say(f"    {words.size(peak - idle)} above, estimated {words.size(answer['estimate']['total'])}")
+        phases = {name: taken.own(*window) - idle for name, window in answer.pop("windows").items()}
+        above = max(phases.values())
+        ratio = above / answer["estimate"]["total"]
+        own = {"own_idle_bytes": idle, "phases": phases, "above_bytes": above, "ratio": ratio}
+        say(f"    {words.size(above)} above, estimated {words.size(answer['estimate']['total'])}")
         rows.append({"label": label, "model": model, "size": size, **answer, **own})
     return {"rows": rows}
 
@@ -76,9 +77,9 @@ def accuracy(quick: bool, threads: int) -> dict[str, Any]:
     planted = {"size": SIZE, "fanouts": [15, 10], "hidden": 64}
     races: dict[str, dict[str, Any]] = {
         "PubMed": {"data": "pubmed", "size": 20, "fanouts": [15, 10], "full": 200, "mini": 200, "hidden": 0},
-        "arxiv-sized, planted communities": {"data": "planted", "full": 200, "mini": 15, **planted},
+        "arxiv-sized, planted communities": {"data": "planted", "full": 150, "mini": 8, **planted},
     }
-    seeds = {"PubMed": 10, "arxiv-sized, planted communities": 4}
+    seeds = {"PubMed": 10, "arxiv-sized, planted communities": 3}
     if quick:
         races = {"planted": {"data": "planted/40", "full": 3, "mini": 2, **planted}}
         seeds = {"planted": 2}

@@ -45,20 +45,21 @@ def needs(
     # One look from outside sees the idle process.
     time.sleep(0.2)
     working = time.monotonic()
-    _train(dataset, parts, settings, batching)
+    trained = _train(dataset, parts, settings, batching)
     ended = time.monotonic()
     return {
         "nodes": dataset.num_nodes,
         "entries": int(dataset.graph.indices.size),
         "estimate": {**asdict(estimate), "total": estimate.total},
         "idle_window": [begun, working],
-        "window": [working, ended],
+        "windows": {"training": [working, trained], "evaluation": [trained, ended]},
         "seconds": ended - working,
         **memory.found(),
     }
 
 
-def _train(dataset: NodeDataset, parts: Parts, settings: Settings, batching: Batching | None) -> None:
+def _train(dataset: NodeDataset, parts: Parts, settings: Settings, batching: Batching | None) -> float:
+    """A few steps and an evaluation; the time between them."""
     task = task_for(dataset, parts, settings, batching)
     torch.manual_seed(0)
     net = task.build()
@@ -72,6 +73,9 @@ def _train(dataset: NodeDataset, parts: Parts, settings: Settings, batching: Bat
         if batching is not None:
             waiting.close()  # type: ignore[attr-defined]
             break
+    del waiting
+    trained = time.monotonic()
     net.eval()
     with torch.no_grad():
         task.evaluate(net)
+    return trained

@@ -140,3 +140,15 @@ def test_products_that_do_not_fit_are_refused() -> None:
     for left in (learned, square.to(dtype=torch.float16)):
         with pytest.raises(UserError, match="without gradients"):
             left.product(left)
+
+
+def test_a_transposed_pattern_outlives_what_it_was_made_of() -> None:
+    matrix = SparseMatrix.from_dense(torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 4.0]]))
+    other, order = matrix.pattern.transposed()
+    back, inverse = other.transposed()
+    assert back is matrix.pattern
+    assert order[inverse].tolist() == [0, 1, 2]
+    columns = matrix.pattern.col.tolist()
+    del matrix, back
+    again, _ = other.transposed()
+    assert again.col.tolist() == columns

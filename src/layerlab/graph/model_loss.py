@@ -76,6 +76,7 @@ class ModelLoss:
         self._made: tuple[Hashable, list[one_step.Layer]] | None = None
         # What was looked at last, the parameters (whose places in memory nobody else has meanwhile), and the outcome.
         self._looked: tuple[Hashable, _Parts, _Numbers | None] | None = None
+        # A function and no method of self, which would be a ring: a batch would stay until the collector comes by.
         self._parts = self._way() if self._constant() else None
 
     def __call__(self, labels: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ class ModelLoss:
             return None
         if not (torch.is_grad_enabled() and direct(self._numbers) and kernels.serve(self._numbers)):
             return None
-        layers, parameters = parts = self._parts()
+        layers, parameters = parts = self._parts(self)
         state = (id(layers), labels.dtype, labels.shape, *map(_state, parameters))
         if self._looked is None or self._looked[0] != state:
             self._looked = (state, parts, self._fit(layers, parameters, labels))
@@ -141,14 +142,14 @@ class ModelLoss:
             and self._numbers.is_contiguous()
         )
 
-    def _way(self) -> Callable[[], _Parts] | None:
+    def _way(self) -> Callable[[ModelLoss], _Parts] | None:
         """What gathers layers and parameters of this model, None where it is not one of ours."""
         kind, depth = type(self.model), len(self._operators)
         if kind in (GCN, GAT) and depth == len(self._stack):
-            return self._gcn if kind is GCN else self._gat
+            return ModelLoss._gcn if kind is GCN else ModelLoss._gat
         if kind is SGC and self.graph is None:
-            return self._sgc
-        return self._mlp if kind is MLP else None
+            return ModelLoss._sgc
+        return ModelLoss._mlp if kind is MLP else None
 
     def _unwatched(self) -> bool:
         """Whether nobody could tell that the modules are not called, and they are still what they were."""

@@ -8,6 +8,7 @@ carry gradients (attention coefficients) or a dropout mask.
 from __future__ import annotations
 
 import warnings
+import weakref
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +59,8 @@ class Pattern:
         self.shape = shape
         self._heads: dict[int, tuple[Pattern, Tensor]] = {}
         self._transposed: tuple[Pattern, Tensor] | None = None
+        # Of a transposed pattern its source, weakly: in a ring both would stay until the collector comes by.
+        self._origin: tuple[weakref.ref[Pattern], Tensor] | None = None
         self._moved: dict[torch.device, Pattern] = {}
 
     @property
@@ -122,6 +125,8 @@ class Pattern:
 
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and where each of its entries stood in this one: ``values.T == values[order]``."""
+        if self._origin is not None and (origin := self._origin[0]()) is not None:
+            return origin, self._origin[1]
         if self._transposed is None:
             # Entries come in row order, so a stable sort by column leaves the rows of each column ascending.
             order = torch.argsort(self.col, stable=True)
@@ -131,7 +136,7 @@ class Pattern:
             pattern = Pattern(crow, self.row.index_select(0, order), (self.shape[1], self.shape[0]))
             inverse = torch.empty_like(order)
             inverse[order] = torch.arange(self.nnz, device=order.device)
-            pattern._transposed = (self, inverse)
+            pattern._origin = (weakref.ref(self), inverse)
             self._transposed = (pattern, order)
         return self._transposed
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,26 @@ def test_batch_sizes_of_another_kind_are_refused(size: Any) -> None:
 def test_fanouts_that_are_no_numbers_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="such as 15,10,5"):
         parse_fanouts(text)
+
+
+@pytest.mark.parametrize("model", SETTINGS)
+def test_a_batch_is_gone_when_the_next_one_is_trained_on(model: str) -> None:
+    """Without the collector of rings, which does not know how large a batch is."""
+    task = task_of(model, Batching(8))
+    torch.manual_seed(0)
+    net, seen = task.build(), list[weakref.ref[Any]]()
+    task.optimizer(net)
+    gc.collect()
+    gc.disable()
+    try:
+        for batch in task.batches(0):
+            net.zero_grad()
+            task.backward(net, batch)
+            seen.append(weakref.ref(batch.x))
+            seen += [weakref.ref(operator.pattern) for operator in batch.operators or ()]
+            seen += [weakref.ref(operator.pattern.transposed()[0]) for operator in batch.operators or ()]
+        del batch
+        assert len(seen) > 3
+        assert [found for one in seen if (found := one()) is not None] == []
+    finally:
+        gc.enable()
