@@ -189,6 +189,13 @@ def train(
     batch_size: _BatchSize = None,
     fanout: _Fanout = None,
     processes: Processes = 1,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            help="Each process holds the features of a part of the nodes, and fetches what else a batch reads: hash, or"
+            " metis (pip install 'layerlab\\[partition]'). Default: all read the same files."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one model, with the settings of its paper unless told otherwise, and keep it in a run folder.
@@ -225,6 +232,7 @@ def train(
                 on_epoch=report,
                 on_compile=progress.compiling if speaks(group) else None,
                 group=group,
+                partition=partition,
             )
     except KeyboardInterrupt:
         say(f"interrupted; what was trained is in {folder}: run the same command to go on")

@@ -32,11 +32,12 @@ def task_for(
     settings: Settings,
     batching: Batching | None,
     group: Group | None = None,
+    partition: str | None = None,
 ) -> NodeTask | BatchTask:
     """What is trained: in one batch, or in mini-batches, which several processes may share."""
     if batching is None:
         return NodeTask(dataset, parts, settings)
-    return BatchTask(dataset, parts, settings, batching, group=group)
+    return BatchTask(dataset, parts, settings, batching, group=group, partition=partition)
 
 
 def train(

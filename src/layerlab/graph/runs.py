@@ -70,6 +70,7 @@ def train_run(
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
     on_compile: Callable[[], None] | None = None,
     group: Group | None = None,
+    partition: str | None = None,
 ) -> RunFolder:
     """Train one model and keep it in a run folder, or go on with the run that is there.
 
@@ -89,6 +90,8 @@ def train_run(
         on_compile: called before training if kernels are compiled first, which takes about 20 seconds.
         group: processes that train this model together, each of which calls this with the same arguments: they share
             mini-batches, of 1,024 nodes where ``batching`` is None. Rank 0 alone writes.
+        partition: "hash" or "metis": each process of the group holds the features of a part of the nodes, see
+            `layerlab.graph.sampling.partition`. None: each reads all.
 
     Returns:
         The finished run; its ``meta["results"]`` holds metrics, curves, times, parameters and, as ``memory``, the
@@ -99,10 +102,14 @@ def train_run(
             folder that cannot be written or holds another run, or processes that see different data.
     """
     if group is None:
+        if partition is not None:
+            raise UserError(
+                "a partition is over several processes; add --processes, or leave --partition out"
+            )
         prepared = _prepare(data, model, out, protocol, seed, overrides, batching)
     else:
         prepared = group.everywhere(
-            lambda: _prepare(data, model, out, protocol, seed, overrides, batching, group)
+            lambda: _prepare(data, model, out, protocol, seed, overrides, batching, group, partition)
         )
         _expect_the_same(group, prepared.config)
     task, settings, config, choice = prepared
@@ -146,6 +153,7 @@ def _prepare(
     overrides: Mapping[str, Any] | None,
     batching: Batching | None,
     group: Group | None = None,
+    partition: str | None = None,
 ) -> _Prepared:
     dataset = load(data)
     protocol = protocol or default_protocol(dataset)
@@ -155,7 +163,7 @@ def _prepare(
     parts = parts_for(dataset, protocol, seed)
     processes = 1 if group is None else group.size
     choice = choose(dataset, parts, settings, batching or kept, processes)
-    task = task_for(dataset, parts, settings, choice.batching, group)
+    task = task_for(dataset, parts, settings, choice.batching, group, partition)
     config: dict[str, Any] = {
         "data": dataset.name,
         "fingerprint": fingerprint(dataset),
@@ -169,6 +177,8 @@ def _prepare(
         config["batching"] = {**choice.batching.record(), "asked": batching is not None}
     if processes > 1:
         config["processes"] = processes
+    if partition is not None:
+        config["partition"] = partition
     return _Prepared(task, settings, config, choice)
 
 

@@ -12,6 +12,7 @@ from planted_data import planted
 from layerlab.errors import UserError
 from layerlab.graph.runs import train_run
 from layerlab.graph.sampling.batching import Batching
+from layerlab.graph.sampling.partition import PartitionedInputs
 from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings
 from layerlab.graph.task import parts_for, schedule_for
@@ -28,11 +29,14 @@ SETTINGS = {
 NODES, BATCH = 162, 20
 
 
-def task_of(model: str, group: Group | None, size: int = BATCH, **changes: Any) -> BatchTask:
+def task_of(
+    model: str, group: Group | None, size: int = BATCH, partition: str | None = None, **changes: Any
+) -> BatchTask:
     dataset = planted(NODES)
     settings = replace(SETTINGS[model], **changes)
     batching = Batching(size, (3, 2) if model in ("gcn", "gat") else ())
-    return BatchTask(dataset, parts_for(dataset, "public", 0), settings, batching, group=group)
+    parts = parts_for(dataset, "public", 0)
+    return BatchTask(dataset, parts, settings, batching, group=group, partition=partition)
 
 
 def train(group: Group | None, model: str, **changes: Any) -> dict[str, Any]:
@@ -69,3 +73,25 @@ def _refused(group: Group, store: Path, seed: int = 0) -> str:
 
 def one_model(group: Group | None) -> dict[str, Any]:
     return train(group, "gcn")
+
+
+def in_parts(group: Group, kinds: list[str]) -> dict[str, Any]:
+    """Trainings with features in parts, and what each process holds of them."""
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        for model in ("gcn", "gat", "mlp"):
+            found[f"{kind} {model}"] = train(group, model, partition=kind)
+    task = task_of("gcn", group, partition=kinds[0])
+    task.build()
+    assert isinstance(task.inputs, PartitionedInputs)
+    nodes = torch.arange(NODES)[group.rank :: 2]
+    read = task.inputs.rows(nodes)
+    # A matrix in memory is divided in float64, and rounded then.
+    found["rows"] = torch.allclose(read, task_of("gcn", None).inputs.rows(nodes), rtol=1e-6)
+    held = len(task.inputs._held)
+    found["held"] = [held, int((task.inputs.owners == group.rank).sum())]
+    try:
+        task_of("sgc", group, partition=kinds[0])
+    except UserError as error:
+        found["error"] = str(error)
+    return found

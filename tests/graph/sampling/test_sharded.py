@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from planted_data import planted
-from rank_training import SETTINGS, every_model, one_model, task_of
 
 from layerlab.graph.store import save_dataset
 from layerlab.lab.distributed import Group, Place
 
 from ...ranks import in_ranks
+from .rank_training import SETTINGS, every_model, one_model, task_of
+from .same_training import expect_the_same
 
 RANKS = Path(__file__).with_name("rank_training.py")
-
-
-def expect_the_same(found: dict[str, Any], alone: dict[str, Any]) -> None:
-    """Curves and weights to what float32 sums in another order leave."""
-    assert found["best"] == alone["best"]
-    for mine, theirs in zip(found["history"], alone["history"], strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5)
-    # An Adam step of a gradient near zero turns on its last bits.
-    assert found["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-4)
 
 
 def test_two_processes_train_every_model_as_one_does(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,7 @@ from layerlab.graph.task import Judged, Parts, build_model, optimizer_of
 from layerlab.lab.training import stream_seed
 
 if TYPE_CHECKING:
+    from layerlab.graph.sampling.partition import PartitionedInputs
     from layerlab.lab.distributed import Group
 
 # Batches that wait while one is trained on.
@@ -67,6 +69,9 @@ class BatchTask:
         workers: threads that draw.
         group: processes that share every batch. As a draw belongs to its node, the shares' fields are what one
             process would have drawn for all. The first evaluates for all.
+        partition: of `layerlab.graph.sampling.partition.PARTITIONS`: each process of the group holds the features of
+            its part of the nodes, trains on those of a batch that are its own, and fetches what else they read. None:
+            each reads all features where they are.
 
     Raises:
         UserError: no training or validation nodes, a model of the course, fan-outs that are not one a layer, or more
@@ -82,6 +87,7 @@ class BatchTask:
         *,
         workers: int = 1,
         group: Group | None = None,
+        partition: str | None = None,
     ) -> None:
         if settings.course and settings.model in ("gcn", "gat"):
             raise UserError(
@@ -98,7 +104,19 @@ class BatchTask:
             raise UserError(
                 f"expected at most as many processes as nodes in a batch, {together}, got {group.size}; start fewer"
             )
-        self.inputs = Inputs(dataset.features)
+        if partition is not None:
+            assert group is not None
+            if settings.model == "sgc":
+                raise UserError(
+                    "an SGC propagates whole columns of features once, before it trains; leave --partition out"
+                )
+            from layerlab.graph.sampling.partition import check_partition
+
+            check_partition(partition)
+        self._partition = partition
+        self._parted: PartitionedInputs | None = None
+        if partition is None:
+            self.inputs = Inputs(dataset.features)
         self._workers = workers
         self._samplers: SimpleQueue[Sampler] = SimpleQueue()
         self._propagated: Tensor | None = None
@@ -106,6 +124,10 @@ class BatchTask:
     def build(self) -> nn.Module:
         model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
         graph = self.dataset.graph
+        if self._partition is not None and self._group is not None and self._parted is None:
+            from layerlab.graph.sampling.partition import partitioned
+
+            self.inputs = self._parted = partitioned(self.dataset, self._partition, self._group)
         if self._samples:
             gcn = self.settings.model == "gcn"
             operator = graph.normalized_adjacency() if gcn else neighbourhoods(graph)
@@ -147,7 +169,10 @@ class BatchTask:
         """The part of a batch that this process trains on."""
         if self._group is None:
             return self._batch(nodes, seed, position)
-        mine = nodes[self._group.share(len(nodes))]
+        if self._parted is None:
+            mine = nodes[self._group.share(len(nodes))]
+        else:
+            mine = nodes[self._parted.owners[nodes] == self._group.rank]
         weight = len(mine) * self._group.size / len(nodes)
         # All take part in every step: who has no node takes one that does not count.
         return self._batch(mine if len(mine) else nodes[:1], seed, position)._replace(weight=weight)
@@ -186,9 +211,11 @@ class BatchTask:
         return ModelLoss(model, batch.x, batch.operators).backward(batch.labels)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        if self._group is not None:
-            return self._group.from_first(lambda: self._evaluated(model))
-        return self._evaluated(model)
+        if self._group is None:
+            return self._evaluated(model)
+        if self._parted is not None and not self._group.first:
+            self._parted.serve()
+        return self._group.from_first(lambda: self._evaluated(model))
 
     def _evaluated(self, model: nn.Module) -> dict[str, float]:
         nodes = self._judged.evaluated
@@ -196,5 +223,6 @@ class BatchTask:
             places = self._place[nodes].split(_ROWS)
             logits = torch.cat([model(self._propagated[some], None) for some in places])
         else:
-            logits = infer(model, self.inputs, self.dataset.graph, nodes)
+            with nullcontext() if self._parted is None else self._parted.served():
+                logits = infer(model, self.inputs, self.dataset.graph, nodes)
         return self._judged.metrics(logits)
