@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from random_heads import heads, measured
 
 from layerlab.attention.theorems.causal import FULL_RANK_CAUSAL, exact_rank
-from layerlab.attention.theorems.subjects import Head, random_head, rows
+from layerlab.attention.theorems.subjects import Head, column, random_head, rows
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -54,6 +54,28 @@ def test_the_exact_rank_is_that_of_rational_numbers(matrix: list[list[float]]) -
 def test_the_exact_rank_is_not_the_numerical_one() -> None:
     nearly = rows([[1.0, 1.0], [1.0, 1.0 + 2.0**-52]])
     assert (exact_rank(nearly), int(torch.linalg.matrix_rank(nearly))) == (2, 1)
+
+
+def test_a_minor_that_is_one_of_the_primes_takes_no_rank_away() -> None:
+    assert exact_rank(rows([[2.0**31, 1.0], [1.0, 2.0**30]])) == 2
+
+
+def test_halves_are_halves() -> None:
+    assert exact_rank(rows([[0.5, 1.0], [1.0, 2.0]])) == 1
+
+
+def test_how_deep_a_tokens_own_weight_lies_is_counted_in_scaled_scores() -> None:
+    # Scores 3 a of the second token and 0 of itself, d = 9.
+    def head(a: float) -> Head:
+        q, k = torch.ones(2, 9, dtype=torch.float64), torch.ones(2, 9, dtype=torch.float64)
+        k[1] = 0
+        return Head(a * q, k, torch.ones(2, 1, dtype=torch.float64), causal=True)
+
+    assert measured(FULL_RANK_CAUSAL, head(200.0)).verdict == "holds"
+    assert "own weight is exp(-720)" in str(measured(FULL_RANK_CAUSAL, head(240.0)).unmet)
+    # A later key is not seen, however large its score is.
+    later = Head(column(1000.0, 0.0), column(0.0, 1.0), column(1.0, 1.0), causal=True)
+    assert measured(FULL_RANK_CAUSAL, later).verdict == "holds"
 
 
 @pytest.mark.parametrize(("n", "why"), [(65, "too many"), (0, "no query")])

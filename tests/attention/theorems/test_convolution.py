@@ -19,6 +19,7 @@ from layerlab.attention.theorems.convolution import (
     Convolution,
     PositionHead,
     Row,
+    attend,
     by_definition,
     by_sign,
     by_tap,
@@ -41,6 +42,8 @@ def test_the_convolution_is_the_sum_that_it_says(convolution: Convolution) -> No
         for i in range(len(x))
     ]
     assert torch.allclose(convolution.output(), vector(*expected), rtol=1e-12, atol=1e-9)
+    layer = convolution.layer()
+    assert (layer.weight.shape, layer.bias) == ((1, 1, 2 * convolution.reach + 1), None)
 
 
 def test_taps_of_one_sign_take_one_head_and_of_both_two() -> None:
@@ -106,6 +109,8 @@ def test_the_shipped_module_is_what_is_measured(monkeypatch: pytest.MonkeyPatch)
         (Convolution(gaussian(3), {}), "no tap"),
         (Convolution(gaussian(3), {2000: 1.0}), "beyond 1,000"),
         (Convolution(gaussian(3), {0: 1e-141}), "below 1e-140"),
+        (Convolution(gaussian(3), {0: 1.0, 1: -1e-141}), "below 1e-140"),
+        (Convolution(gaussian(3), {0: 1.0, 1: 1.5e140}), "above 1e140"),
         (Convolution(gaussian(3), {0: math.nan}), "not finite"),
         (Convolution(gaussian(3, 1), {0: 1.0}), "not a signal"),
         (Convolution(gaussian(3).float(), {0: 1.0}), "not float64"),
@@ -115,12 +120,22 @@ def test_unfit_convolutions_have_their_reason(subject: Convolution, why: str) ->
     assert why in str(measured(CONV1D, subject).unmet)
 
 
+def test_the_longest_signal_and_the_outermost_taps_are_fit() -> None:
+    assert Convolution(gaussian(1000), {-1000: 1e140, 0: -1e-140}).unmet() is None
+
+
+def test_a_row_that_sees_no_token_is_0() -> None:
+    assert attend(vector(5.0), PositionHead({3: 0.0}, 1.0), pads=0).tolist() == [0.0]
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
         (Row(gaussian(3), 3), "no row 3"),
         (Row(gaussian(3), -1), "no row -1"),
         (Row(gaussian(3), 1, shift=math.inf), "not between"),
+        (Row(gaussian(3), 1, shift=-200.0), "not between"),
+        (Row(gaussian(3), 1, shift=100.5), "not between"),
     ],
 )
 def test_unfit_rows_have_their_reason(row: Row, why: str) -> None:

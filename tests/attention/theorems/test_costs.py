@@ -27,6 +27,8 @@ SIZES = [2**j for j in range(6, 13)]
         (lambda n: n * n, 1, 2.0),
         (lambda n: 5 * n + 3, 2, -float("inf")),
         (lambda n: 1000, 1, -float("inf")),
+        (lambda n: 1000 + (n == 128), 1, -float("inf")),
+        (lambda n: n // 64, 1, 1.0),
     ],
 )
 def test_lower_terms_do_not_move_the_exponent(polynomial: Any, degree: int, exponent: float) -> None:
@@ -70,6 +72,18 @@ def test_bytes_are_the_peak_and_not_the_sum() -> None:
     assert count("bytes", run) == 8000
 
 
+def test_what_is_named_in_a_call_is_taken_as_named() -> None:
+    x, y = torch.ones(1000), torch.empty(1000)
+    assert count("bytes", lambda: x.sum(0, dtype=torch.float64)) == 8
+    assert count("bytes", lambda: torch.add(x, 1, out=y)) == 0
+
+
+def test_counting_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    x = torch.ones(3, 3)
+    count("operations", lambda: x @ x)
+    assert capsys.readouterr().out == ""
+
+
 def test_counting_leaves_nothing_behind() -> None:
     x = torch.ones(3, requires_grad=True)
     count("bytes", lambda: x * 2)
@@ -99,6 +113,11 @@ def test_what_cannot_be_counted_has_its_reason(claim: Claim) -> None:
     assert "too few" in str(measured(claim, Cost("operations", "n", doublings=3)).unmet)
     nothing = measured(claim, Cost("operations", "n"), run=lambda **sizes: lambda: None)
     assert nothing.unmet == "no operations were counted"
+    matrix = torch.empty(9, 9, device="meta")
+    once = measured(
+        claim, Cost("operations", "n"), run=lambda n, **sizes: lambda: n > 1024 and matrix @ matrix
+    )
+    assert once.unmet == "no operations were counted"
 
 
 def test_a_cost_just_above_its_exponent_is_seen() -> None:
@@ -111,3 +130,13 @@ def test_a_cost_just_above_its_exponent_is_seen() -> None:
     assert measured(LINEAR_COST, Cost("operations", "n"), run=run).verdict == "violated"
     fitted = measured(LINEAR_COST, Cost("bytes", "n")).slack_reason
     assert "99.9999 % interval" in fitted
+    assert "bytes at n = 1,024" in fitted
+    assert "at 65,536" in fitted
+
+
+def test_a_cost_with_lower_terms_keeps_its_exponent() -> None:
+    def run(n: int, **sizes: int) -> Any:
+        rows = torch.empty(n, 3, device="meta")
+        return lambda: (rows @ rows.T, rows.T @ rows)
+
+    assert measured(SOFTMAX_COST, Cost("operations", "n"), run=run).verdict == "holds"

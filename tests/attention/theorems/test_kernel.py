@@ -51,7 +51,7 @@ def test_the_definition_is_equation_1_1_in_exact_arithmetic() -> None:
         )
 
 
-@pytest.mark.parametrize("damage", [1e-9, float("nan")])
+@pytest.mark.parametrize("damage", [1e-9, -1e-9, float("nan")])
 def test_an_output_that_is_off_in_the_ninth_digit_is_seen(damage: float) -> None:
     def off(kernel: Kernel) -> torch.Tensor:
         out = by_definition(kernel)
@@ -95,13 +95,25 @@ def test_the_kernels_and_their_twin_are_both_measured(monkeypatch: pytest.Monkey
         (Head(torch.ones(0, 2).double(), torch.ones(3, 2).double(), torch.ones(3, 1).double()), "no query"),
         (Head(column(1.0), column(float("nan")), column(1.0)), "not finite"),
         (Head(column(1.0), column(1e101), column(1.0)), "above 1e+100"),
+        (Head(column(1.0), column(1.0, -1e101), column(1.0, 1.0)), "above 1e+100"),
         (
             Head(column(1.0), column(1.0, 2.0), column(1.0, 2.0), causal=True),
             "causal attention of 1 queries to 2",
         ),
         (random_head(1001), "too many"),
+        (random_head(2, keys=1001), "too many"),
+        # φ of −60 is e^(−60): one denominator of the two.
+        (
+            Head(column(0.0, 0.0), column(-60.0, 0.0), column(1.0, 1.0), causal=True),
+            "a denominator is 8.8e-27",
+        ),
     ],
 )
 def test_unfit_heads_have_their_reason(head: Head, why: str) -> None:
     outcome = measured(theorem.KERNEL_LINEAR, Kernel(head, "elu"))
     assert why in str(outcome.unmet)
+
+
+def test_the_largest_heads_and_numbers_allowed_are_fit() -> None:
+    assert random_head(1000).unmet() is None
+    assert Head(column(1e100), column(-1e100), column(1.0)).unmet() is None

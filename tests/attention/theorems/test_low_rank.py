@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -74,10 +77,47 @@ def test_an_approximation_below_the_floor_is_seen() -> None:
         s[k + 1 :] = 0
         return (u * s) @ vt
 
-    given = Ranked(random_head(30), 5)
+    given, shipped = Ranked(random_head(30), 5), low_rank._randomized
     outcome = measured(low_rank.ECKART_YOUNG_FLOOR, given, approximate=(mended,), rank=lambda p: 0)
     assert outcome.verdict == "violated"
     assert measured(low_rank.ECKART_YOUNG_FLOOR, given, approximate=(mended,)).verdict == "hypotheses unmet"
+    # One among others that keep to the rules is enough.
+    for both in ((mended, shipped), (shipped, mended)):
+        among = measured(low_rank.ECKART_YOUNG_FLOOR, given, approximate=both, rank=lambda p: 0)
+        assert among.verdict == "violated"
+        looked_at = measured(low_rank.ECKART_YOUNG_FLOOR, given, approximate=both)
+        assert "an approximation has rank 6" in str(looked_at.unmet)
+
+
+def test_an_output_of_another_shape_or_without_a_number_is_infinitely_far() -> None:
+    # All rows are equal, so that one row in their place would be right, were it spread over them.
+    given = Ranked(random_head(50, scale=0.0), 1)
+    row = measured(low_rank.LOW_RANK_SVD, given, apply=lambda *factors: low_rank.svd_attention(*factors)[:1])
+
+    def hole(*factors: torch.Tensor) -> torch.Tensor:
+        out = low_rank.svd_attention(*factors)
+        out[-1, -1] = torch.nan
+        return out
+
+    assert row.measured == measured(low_rank.LOW_RANK_SVD, given, apply=hole).measured == math.inf
+
+
+def test_the_bound_of_eckart_and_young_is_that_of_rank_k_and_is_reached() -> None:
+    given = Ranked(random_head(9), 3)
+    outcome = measured(low_rank.ECKART_YOUNG, given)
+    values = torch.linalg.svdvals(given.head.weights())
+    assert outcome.bound == pytest.approx(float(values[3]), rel=1e-12)
+    assert outcome.tightness == pytest.approx(1, abs=1e-12)
+    assert measured(low_rank.ECKART_YOUNG, Ranked(random_head(3), 3)).bound == 0
+    # Values of 0 say nothing, and take nothing away.
+    nothing = Ranked(replace(given.head, v=0 * given.head.v), 3)
+    assert measured(low_rank.ECKART_YOUNG, nothing).measured == pytest.approx(outcome.bound)
+
+
+def test_one_wrong_projection_among_right_ones_is_seen() -> None:
+    given, right, wrong = Ranked(low_rank_head(30, 2), 2), projection.by_definition, projection._left_vectors
+    for projects in ((right, wrong), (wrong, right)):
+        assert measured(projection.PROJECTION, given, projects=projects).verdict == "violated"
 
 
 @pytest.mark.parametrize(

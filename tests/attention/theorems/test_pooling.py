@@ -15,7 +15,8 @@ from layerlab.attention.convolution import RelativeAttention
 from layerlab.attention.theorems import MAX_POOL, MAX_POOL_AS_PRINTED, MAX_POOL_SHARP, OWN_QUERY_POOL
 from layerlab.attention.theorems.pooling import Pool, constant_query, entropy_bound, own_query, sharp_bound
 from layerlab.attention.theorems.pooling_printed import MAX_POOL_WEIGHTS_AS_PRINTED, Window
-from layerlab.attention.theorems.subjects import vector
+from layerlab.attention.theorems.subjects import gaussian, vector
+from layerlab.claims import Claim
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
@@ -109,8 +110,11 @@ def test_printed_weights_add_up_to_the_product_of_two_sums(values: list[float], 
         (Pool(vector(1.0), -1, 1.0), "below 0"),
         (Pool(vector(1.0), 1, -2.0), "not above 0"),
         (Pool(vector(1.0), 1, math.nan), "not above 0"),
+        (Pool(vector(0.0), 1, math.inf), "not above 0"),
         (Pool(vector(math.inf), 1, 1.0), "not finite"),
         (Pool(vector(1e6), 1, 1e4), "too large for float64"),
+        (Pool(vector(-1e6, 1.0), 1, 1e4), "too large for float64"),
+        (Pool(vector(1.5e9), 1, 1.0), "too large for float64"),
     ],
 )
 def test_unfit_signals_have_their_reason(pool: Pool, why: str) -> None:
@@ -124,14 +128,84 @@ def test_unfit_signals_have_their_reason(pool: Pool, why: str) -> None:
         (Window(vector(1.0, 2.0), 1.0), "2 k + 1 samples"),
         (Window(vector(1.0), 100.0), "leaves float64"),
         (Window(vector(math.nan), 1.0), "not finite"),
+        (Window(vector(-400.0, 1.0, 2.0), 1.0), "leaves float64"),
+        (Window(vector(1.0, 1.0, 300.5), 1.0), "leaves float64"),
     ],
 )
 def test_unfit_windows_have_their_reason(window: Window, why: str) -> None:
     assert why in str(measured(MAX_POOL_WEIGHTS_AS_PRINTED, window).unmet)
 
 
-def test_no_window_inside_is_no_counterexample() -> None:
-    assert "no window" in str(measured(MAX_POOL_AS_PRINTED, Pool(vector(-1.0), 1, 100.0)).unmet)
+@pytest.mark.parametrize(("largest", "c"), [(300.0, 1.0), (2.5, 10.0), (200.0, 0.5)])
+def test_windows_whose_exponentials_fit_are_measured(largest: float, c: float) -> None:
+    assert measured(MAX_POOL_WEIGHTS_AS_PRINTED, Window(vector(largest, 1.0, 1.0), c)).unmet is None
+
+
+@pytest.mark.parametrize(("samples", "reach"), [(1, 1), (3, 2), (4, 2)])
+def test_no_window_inside_is_no_counterexample(samples: int, reach: int) -> None:
+    pool = Pool(-torch.ones(samples, dtype=torch.float64), reach, 100.0)
+    assert "no window" in str(measured(MAX_POOL_AS_PRINTED, pool).unmet)
+
+
+def test_as_printed_speaks_of_whole_windows_only() -> None:
+    # At both ends a minimum comes out, inside the maximum.
+    inside = measured(MAX_POOL_AS_PRINTED, Pool(vector(-1.0, 3.0, 2.0, 5.0, -1.0), 1, 100.0))
+    assert (inside.verdict, inside.bound) == ("holds", math.log(3))
+    assert measured(MAX_POOL_AS_PRINTED, Pool(vector(-1.0), 0, 100.0)).bound == 0
+    assert measured(MAX_POOL_AS_PRINTED, Pool(gaussian(9), 2, 100.0)).bound == math.log(5)
+
+
+def test_the_largest_signals_and_scores_are_measured() -> None:
+    for pool in (Pool(gaussian(1000), 1, 1.0), Pool(vector(1e9), 0, 1.0)):
+        assert pool.unmet() is None
+    # Of the printed scores, c² x².
+    assert measured(OWN_QUERY_POOL, Pool(vector(3e4), 0, 1.0)).verdict == "holds"
+    assert "too large" in str(measured(OWN_QUERY_POOL, Pool(vector(1e3), 0, 100.0)).unmet)
+
+
+def test_the_printed_scores_have_the_square_of_the_constant() -> None:
+    x = vector(0.5, 0.25)
+    expected = [float(torch.softmax(9 * own * x, 0) @ x) for own in x.tolist()]
+    assert own_query(Pool(x, 1, 3.0)).tolist() == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("claim", [MAX_POOL_SHARP, OWN_QUERY_POOL], ids=lambda claim: claim.id)
+def test_the_bound_is_that_of_the_widest_window(claim: Claim) -> None:
+    for samples, reach, widest in ((9, 1, 3), (9, 2, 5), (4, 2, 4), (9, 0, 1)):
+        assert measured(claim, Pool(gaussian(samples), reach, 1.0)).bound == sharp_bound(widest)
+
+
+@pytest.mark.parametrize("name", ["sharpest-3", "sharpest-201"])
+def test_the_sharpest_subjects_reach_the_bound(name: str) -> None:
+    outcome = measured(MAX_POOL_SHARP, MAX_POOL_SHARP.subjects[name]())
+    assert outcome.tightness == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("claim", [MAX_POOL, MAX_POOL_SHARP], ids=lambda claim: claim.id)
+def test_an_output_far_below_its_maximum_is_seen_beside_exact_ones(claim: Claim) -> None:
+    def far_below(pool: Pool) -> torch.Tensor:
+        out = constant_query(pool)
+        out[2] -= 10.0
+        return out
+
+    pool = Pool(torch.zeros(5, dtype=torch.float64), 1, 1.0)
+    assert measured(claim, pool, layers=(constant_query,)).measured == 0
+    assert measured(claim, pool, layers=(constant_query, far_below)).measured == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, 0.0), (0, 1.5), (1, 1.0), (1, -1.5), (2, 3.0), (2, -2.5), (3, -2.0), (3, 3.5)]
+)
+def test_a_single_output_is_held_from_both_sides_of_a_zero(place: int, value: float) -> None:
+    pool = Pool(vector(1.0, 0.0, -2.0, 3.0), 1, 3.0)
+
+    def one_off(pool: Pool) -> torch.Tensor:
+        out = own_query(pool)
+        out[place] = value
+        return out
+
+    assert measured(OWN_QUERY_POOL, pool).verdict == "holds"
+    assert measured(OWN_QUERY_POOL, pool, layer=one_off).verdict == "violated"
 
 
 @pytest.mark.parametrize("place", [0, 2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from fractions import Fraction
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlab.claims import Claim, Outcome
+from layerlab.claims import Claim, Outcome, confidence
 from layerlab.errors import UserError
 from layerlab.estimators.pairs import Arm, DisArm
 from layerlab.estimators.score import LeaveOneOut, Reinforce
@@ -22,6 +23,7 @@ from layerlab.estimators.theorems import (
     BEST_BASELINE,
     CLOSED_FORM,
     DISARM_VARIANCE,
+    HINT_AS_PRINTED,
     LOO,
     LOO_NOT_ABOVE,
     LOO_VARIANCE,
@@ -74,7 +76,14 @@ def test_straight_through_depends_on_how_f_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "problem", [Toy((40.0,), (1.0,)), Toy((math.inf,), (1.0,)), Toy((math.nan,), (1.0,))]
+    "problem",
+    [
+        Toy((40.0,), (1.0,)),
+        Toy((-40.0,), (1.0,)),
+        Toy((math.inf,), (1.0,)),
+        Toy((math.nan,), (1.0,)),
+        Toy((math.inf, -math.inf), (1.0, 1.0)),
+    ],
 )
 def test_toys_at_the_edge_are_unmet(problem: Toy) -> None:
     assert measured(CLOSED_FORM, problem).verdict == "hypotheses unmet"
@@ -82,6 +91,43 @@ def test_toys_at_the_edge_are_unmet(problem: Toy) -> None:
 
 def test_a_fair_coins_variance_is_not_sampled() -> None:
     assert measured(VARIANCE_SAMPLED, subjects.toy(0.5)).unmet == "μ is 1/2"
+
+
+def test_the_interval_of_a_sampled_variance_is_that_of_the_fourth_moment() -> None:
+    mu, x = 0.3, 3.0
+    outcome = measured(VARIANCE_SAMPLED, subjects.toy(mu, (x,)), samples=20_000)
+    mean = mu * (1 - mu) * x
+    second, fourth = (mu * ((1 - mu) * x - mean) ** k + (1 - mu) * mean**k for k in (2, 4))
+    assert outcome.verdict == "holds"
+    assert outcome.bound == pytest.approx(second, rel=1e-12)
+    assert outcome.slack == pytest.approx(
+        confidence(math.sqrt(fourth - second**2), 20_000, 0.999999).value, rel=1e-9
+    )
+
+
+def test_the_hint_is_measured_as_it_says() -> None:
+    assert measured(HINT_AS_PRINTED, 0.9).measured == pytest.approx(0.9, rel=1e-15)
+    assert (
+        measured(
+            HINT_AS_PRINTED, 0.9, moment=HINT_AS_PRINTED.falsifiers["variance"].replaces["moment"]
+        ).verdict
+        == "holds"
+    )
+    for mu in (0.0, 1.0, 1.5, math.nan):
+        assert "not strictly between" in str(measured(HINT_AS_PRINTED, mu).unmet)
+
+
+def test_a_bit_that_is_certain_is_unmet() -> None:
+    for certain in (0.0, 1.0):
+        assert measured(LOO, Bits((0.5, certain), subjects.counted)).unmet == "a probability is 0 or 1"
+
+
+@pytest.mark.parametrize("off", [1e-6, -1e-6])
+def test_a_formula_that_is_off_either_way_is_seen(off: float) -> None:
+    given = Bits((0.3, 0.6), subjects.rugged)
+    assert measured(LOO_VARIANCE, given).verdict == "holds"
+    right = inspect.signature(LOO_VARIANCE.measure).parameters["formula"].default
+    assert measured(LOO_VARIANCE, given, formula=lambda problem: right(problem) + off).verdict == "violated"
 
 
 def test_a_toy_needs_a_parameter_for_each_feature() -> None:
