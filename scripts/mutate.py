@@ -209,8 +209,10 @@ def groups(patterns: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def test_files(folder: str) -> list[str]:
-    """Of the claims their tests and the doctests; of a domain the folder of its theorems' tests."""
-    return ["tests/claims", "src/layerlab/claims"] if folder == "claims" else [f"tests/{folder}"]
+    """Of the claims their tests and the doctests; of a domain its theorems' tests, and those that hold all claims."""
+    if folder == "claims":
+        return ["tests/claims", "src/layerlab/claims"]
+    return [f"tests/{folder}", *(f"tests/test_{name}.py" for name in ("slacks", "slack_scales", "public_api"))]
 
 
 def table(entries: Sequence[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,11 @@ LEFT_OUT = {
     **dict.fromkeys(("projection.refusal", "graph.components", "graph.bipartite-two"), _WHOLE),
 }
 SLACKS = 100
+# Where a matrix that is larger as a whole changes nothing.
+ALIKE = {
+    "graph.leading-eigenvector": "the eigenvectors stay",
+    "graph.power": "both ways are powers of the same matrix",
+}
 
 
 def test_every_identity_is_shaken_or_left_out_for_a_reason() -> None:
@@ -81,6 +87,18 @@ def shaken(found: Any, by: float, signs: np.random.Generator) -> Any:
         return sp.csr_array((shaken(found.data, by, signs), found.indices, found.indptr), shape=found.shape)
     off = 1 + by * signs.choice([-1.0, 1.0], size=tuple(found.shape))
     return found.double() * torch.from_numpy(off) if isinstance(found, torch.Tensor) else found * off
+
+
+def pushed(found: Any, by: float) -> Any:
+    """Every number off by the share ``by`` of its magnitude, all to the same side."""
+    if isinstance(found, Extreme):
+        return dataclasses.replace(found, value=found.value + by * abs(found.value))
+    if isinstance(found, Attention):
+        return found._replace(coefficients=pushed(found.coefficients, by))
+    if isinstance(found, sp.csr_array):
+        return sp.csr_array((pushed(found.data, by), found.indices, found.indptr), shape=found.shape)
+    found = found.double() if isinstance(found, torch.Tensor) else found
+    return found + by * abs(found)
 
 
 def outcome(claim: Claim, subject: str, **replaced: Any) -> Outcome:
@@ -107,3 +125,18 @@ def test_an_error_of_a_hundred_slacks_is_found(name: str) -> None:
     assert "violated" in [with_error(sign * SLACKS * relative) for sign in (1, -1)]
     # And one below rounding is not.
     assert with_error(1e-3 * relative) == "holds"
+
+
+@pytest.mark.parametrize("name", [name for name in SHAKEN if name not in ALIKE])
+def test_an_error_to_one_side_is_found_on_either_side(name: str) -> None:
+    claim, (subject, block) = catalogue()[name], SHAKEN[name]
+    unshaken = outcome(claim, subject)
+    relative = unshaken.slack / (unshaken.measurement.slack.scale or abs(unshaken.bound))
+    shipped = inspect.signature(claim.measure).parameters[block].default
+    ways = [shipped] if callable(shipped) else list(shipped)
+    for number, share in itertools.product(range(len(ways)), (SLACKS * relative, -SLACKS * relative)):
+        # Of several ways to the same number one is off, the others are right.
+        given = list(ways)
+        given[number] = lambda *a, way=ways[number], share=share: pushed(way(*a), share)
+        replaced = given[0] if callable(shipped) else tuple(given)
+        assert outcome(claim, subject, **{block: replaced}).verdict == "violated", (number, share)
