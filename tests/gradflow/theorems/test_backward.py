@@ -120,6 +120,8 @@ def test_weights_of_float32_are_taken_over_exactly() -> None:
     affine = subjects.Affine(weight, torch.tensor([0.2]))
     assert affine.weight.dtype == affine(torch.zeros(1).double()).dtype == torch.float64
     assert affine.weight.item() == weight.item()
+    assert affine.bias is not None
+    assert affine.bias.dtype == torch.float64
 
 
 def scaled(x: Tensor) -> Tensor:

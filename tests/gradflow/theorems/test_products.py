@@ -147,6 +147,21 @@ def test_the_hypothesis_of_attained_that_fails_is_named() -> None:
             products._same(subjects.scalar([1.0], -1e-3), subjects.TANH),
             "a pre-activation of layer 1 is not 0",
         ),
+        # One unit of the two is centred.
+        (
+            products._same(Chain((Affine(torch.eye(2)),), torch.tensor([0.0, 1e-3])), subjects.TANH),
+            "a pre-activation of layer 1 is not 0",
+        ),
+        (
+            products._tanh_at_0(torch.diag(torch.tensor([1.0, 1e-200], dtype=torch.float64)), 1),
+            "a weight of layer 1 has a magnitude outside 1e-140 to 1e+140",
+        ),
+        (
+            products._same(
+                Chain((Affine(torch.eye(2), torch.tensor([0.0, math.inf])),), torch.zeros(2)), subjects.TANH
+            ),
+            "a weight or bias of layer 1 is not finite",
+        ),
         (
             products._tanh_at_0(torch.diag(torch.tensor([1.0, 1e200], dtype=torch.float64)), 1),
             "a weight of layer 1 has a magnitude outside 1e-140 to 1e+140",

@@ -84,6 +84,27 @@ def test_the_spectral_radius_bounds_nothing_for_a_weight_that_is_not_normal() ->
     assert measured(RNN_TANH, symmetric, norm=recurrent.spectral_radius).verdict == "holds"
 
 
+def test_the_centred_recurrence_reaches_the_bound_for_ever() -> None:
+    assert measured(RNN_SIGMOID, recurrent._centred_recurrence(0.25, 200)).tightness == pytest.approx(1)
+
+
+def test_torchs_rnn_is_the_same_every_time() -> None:
+    chains = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            chains.append(recurrent._nn_rnn())
+    assert torch.equal(chains[0].maps[0].weight, chains[1].maps[0].weight)
+
+
+def test_a_weight_is_scaled_to_its_norm() -> None:
+    assert backward.norm(subjects.with_norm(subjects.gaussian(4, 6), 0.3)) == pytest.approx(0.3, rel=1e-14)
+
+
+def test_the_widest_layer_allowed() -> None:
+    assert recurrent.too_wide(1000) is None
+
+
 def test_the_hypothesis_that_fails_is_named() -> None:
     changing = Chain((Affine(torch.eye(2)), Affine(2 * torch.eye(2))), torch.zeros(2))
     wide = subjects.recurrent(torch.eye(1001), torch.zeros(1001), 1)
