@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from bench_common import timing, words
 from bench_common.command import say
 
+from layerlab.lab.files import write_atomic
 from scale_bench import places, watched
-from scale_bench.batches import FANOUTS, OURS, SIZE
+from scale_bench.batches import FANOUTS, SIZE
 from scale_bench.measuring import told
 
 # Memory: label, data ("small" is a generated graph), model, settings, batch size (0: full batches), fan-outs.
@@ -72,25 +74,45 @@ def memory(quick: bool, threads: int) -> dict[str, Any]:
     return {"rows": rows}
 
 
+RACES: dict[str, dict[str, Any]] = {
+    "PubMed": {"data": "pubmed", "size": 20, "full": 200, "mini": 200, "hidden": 0},
+    "arxiv-sized, planted communities": {
+        "data": "planted",
+        "size": SIZE,
+        "full": 150,
+        "mini": 8,
+        "hidden": 64,
+    },
+}
+SEEDS = {"PubMed": 8, "arxiv-sized, planted communities": 3}
+
+
 def accuracy(quick: bool, threads: int) -> dict[str, Any]:
-    """Test accuracy in mini-batches against full batches, seed by seed."""
-    planted = {"size": SIZE, "fanouts": [15, 10], "hidden": 64}
-    races: dict[str, dict[str, Any]] = {
-        "PubMed": {"data": "pubmed", "size": 20, "fanouts": [15, 10], "full": 200, "mini": 200, "hidden": 0},
-        "arxiv-sized, planted communities": {"data": "planted", "full": 150, "mini": 8, **planted},
-    }
-    seeds = {"PubMed": 10, "arxiv-sized, planted communities": 3}
+    """Test accuracy in mini-batches against full batches on PubMed, seed by seed."""
+    return _accuracy("PubMed", quick, threads)
+
+
+def accuracy_planted(quick: bool, threads: int) -> dict[str, Any]:
+    """The same on a graph of ogbn-arxiv's size with planted communities."""
+    return _accuracy("arxiv-sized, planted communities", quick, threads)
+
+
+def _accuracy(name: str, quick: bool, threads: int) -> dict[str, Any]:
+    request, seeds = {**RACES[name], "fanouts": [15, 10]}, range(2 if quick else SEEDS[name])
     if quick:
-        races = {"planted": {"data": "planted/40", "full": 3, "mini": 2, **planted}}
-        seeds = {"planted": 2}
-    found = {}
-    for name, request in races.items():
-        rows = []
-        for seed in range(seeds[name]):
+        request |= {"data": "planted/40", "full": 3, "mini": 2}
+    rows = []
+    for seed in seeds:
+        # What an interrupted run has measured stays.
+        kept = places.folder() / f"accuracy-{request['data'].replace('/', '-')}-{seed}-{threads}.json"
+        if not kept.exists():
             answer, taken = watched.worker("accuracy", threads, seed=seed, **request)
-            say(f"accuracy: {name}, seed {seed}: {answer['full']['accuracy']:.2f} full, "
-                f"{answer['mini']['accuracy']:.2f} in mini-batches")  # fmt: skip
-            rows.append({**answer, "processor_seconds": taken.processor})
-        pairs = [[row[label]["accuracy"] for row in rows] for label in ("mini", "full")]
-        found[name] = {"settings": request, "rows": rows, "difference": timing.difference(*pairs)}
-    return {"races": found, "ours": OURS}
+            found = {**answer, "processor_seconds": taken.processor}
+            write_atomic(kept, json.dumps(found).encode())
+        rows.append(json.loads(kept.read_text(encoding="utf-8")))
+        full, mini = (rows[-1][label]["accuracy"] for label in ("full", "mini"))
+        say(f"{name}, seed {seed}: {full:.2f} full, {mini:.2f} in mini-batches")
+    for seed in seeds:
+        (places.folder() / f"accuracy-{request['data'].replace('/', '-')}-{seed}-{threads}.json").unlink()
+    pairs = [[row[label]["accuracy"] for row in rows] for label in ("mini", "full")]
+    return {"name": name, "settings": request, "rows": rows, "difference": timing.difference(*pairs)}

@@ -44,6 +44,7 @@ def draw(parts: dict[str, Any]) -> dict[str, str]:
 def _growth(part: dict[str, Any]) -> str:
     """Measured seconds of processor over edges, and what the fitted model says of each graph."""
     hover: dict[str, str] = {}
+    fits = growth.fits(part["rows"])
     dot = {"marker": "o", "ms": 8, "mec": PAPER, "linestyle": ""}
     keys: list[canvas.Key] = [
         ("measured", {**dot, "mfc": canvas.colour(0), "color": canvas.colour(0)}),
@@ -72,9 +73,7 @@ def _growth(part: dict[str, Any]) -> str:
             axes.set_xscale("log")
             axes.set_yscale("log")
             edges = [row["edges"] for row in part["rows"]]
-            fitted = [
-                growth.predicted(part["fits"][name], row["edges"], row["nodes"]) for row in part["rows"]
-            ]
+            fitted = [growth.predicted(fits[name], row["edges"], row["nodes"]) for row in part["rows"]]
             seconds = [row["seconds"][name] for row in part["rows"]]
             axes.plot(edges, fitted, "D", mfc="none", mec=canvas.colour(1), ms=9, mew=1.5, zorder=3)
             axes.plot(

@@ -194,12 +194,13 @@ def _breaks(parts: dict[str, Any]) -> str:
     target, found, machine = plan.PAPERS, plan.batch(parts), machines.MACHINES[0]
     values = {line.what: line.value for line in plan.lines(parts)}
     blocks = -(-target.columns // plan.WIDTH)
-    wide, narrow = values["P"], 8.0 * target.entries + 16.0 * target.nodes
+    wide, narrow = values["P"], 8.0 * target.entries + 8.0 * target.nodes
     once, often = (values[f"converting {how}, one core"] for how in ("in one run", "with --memory 1GB"))
     items = [
         f"**P, which every rank makes for itself.** It has {target.entries:,} entries, more than 2^31 - 1: "
         "offsets have to "
-        "be int64, and the program keeps columns in the type of the offsets, so P takes "
+        "be int64, the program keeps columns in the type of the offsets, and twice (as graph and as "
+        "tensors), so P takes "
         f"{size(round(wide))} where 32-bit columns would take {size(round(narrow))}. It is made in memory "
         "before the first "
         "batch; the store itself, mapped once for all ranks, would do for an unweighted graph, whose "

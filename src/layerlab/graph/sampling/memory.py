@@ -3,12 +3,14 @@
 The formulas are those of docs/scale.md; bytes beside the graph and the features as they were loaded. ``n`` nodes,
 ``e`` entries of P, ``L`` layers of widths ``w_0, ..., w_L``, float32 and 32-bit indices. A receptive field is counted
 upwards from the nodes in question: ``s_0`` of them, ``m_j`` entries in the rows of ``s_j`` nodes, which reach
-``s_{j+1} = min(n, s_j + m_j)``; the first of these is exact, the others are bounds by mean degree. Reserve: 20 per
-cent of what is free.
+``s_{j+1} = min(n, s_j + m_j)`` where all neighbours are read, else ``s_j + (n - s_j) (1 - exp(-m_j / n))``: as many as
+``m_j`` draws among n hit, and draws that prefer some nodes hit fewer. The first m is exact, the others are by mean
+degree. Reserve: 20 per cent of what is free.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -169,14 +171,14 @@ def full_batch(dataset: NodeDataset, parts: Parts, settings: Settings) -> Estima
 def mini_batch(dataset: NodeDataset, parts: Parts, settings: Settings, batching: Batching) -> Estimate:
     """What `layerlab.graph.sampling.task.BatchTask` takes.
 
-    ``12 e`` for P; 5 a node for the sampler; 28 an entry of a batch's field and 4 a number of its features, for each
-    batch that waits, is drawn or in use; 4 a number of features in memory (none of a store's); activations of a batch
-    as above, or two layers' of all nodes in an evaluation, whichever is more.
+    ``12 e`` for P; 5 a node for the sampler; 4 a number of features in memory (none of a store's). Then either a step:
+    28 an entry of a batch's field and 4 a number of its features, for each batch that waits, is drawn or in use, and
+    activations as above; or an evaluation: one batch, and two layers' activations of all nodes. Whichever is more.
     """
     nodes, entries = dataset.num_nodes, _entries(dataset)
     widths = _widths(dataset, settings)
     batch = parts.train[: batching.size]
-    together = AHEAD + 2
+    together = min(AHEAD + 2, -(-len(parts.train) // max(1, batching.size)))
     in_memory = isinstance(dataset.features, SparseMatrix)
     features = 4 * nodes * dataset.num_features if in_memory else 8 * nodes
     if settings.model in ("sgc", "mlp"):
@@ -189,10 +191,11 @@ def mini_batch(dataset: NodeDataset, parts: Parts, settings: Settings, batching:
         return Estimate(operator, 0, features + read + block, rows + steps)
     levels = _levels(dataset, batch, batching.fanouts)
     sizes = _sizes(levels, len(batch))
-    fields = 5 * nodes + together * (28 * sum(m for _, m in levels) + 4 * sizes[0] * dataset.num_features)
-    step = sum(_activations(sizes, widths, len(widths) - 1))
-    judging = 2 * 4 * nodes * max(widths[1:])
-    return Estimate(12 * entries + 4 * nodes, fields, features, max(step, judging))
+    field = 28 * sum(m for _, m in levels) + 4 * sizes[0] * dataset.num_features
+    step = (together * field, sum(_activations(sizes, widths, len(widths) - 1)))
+    judging = (field, 2 * 4 * nodes * max(widths[1:]))
+    fields, activations = max(step, judging, key=sum)
+    return Estimate(12 * entries + 4 * nodes, 5 * nodes + fields, features, activations)
 
 
 def _entries(dataset: NodeDataset) -> int:
@@ -228,7 +231,9 @@ def _levels(dataset: NodeDataset, nodes: Any, fanouts: Sequence[int]) -> list[tu
         else:
             entries = int(rows * (mean if fanout < 0 else min(mean, fanout + 1)))
         entries = min(entries, _entries(dataset))
-        rows = min(dataset.num_nodes, rows + entries)
+        nodes = dataset.num_nodes
+        hit = (nodes - rows) * -math.expm1(-entries / max(1, nodes))
+        rows = min(nodes, rows + (entries if fanout < 0 else math.ceil(hit)))
         levels.append((rows, entries))
     return levels
 
