@@ -11,6 +11,7 @@ from bench_common.command import say
 
 from scale_bench import places, watched
 
+RANK_EPOCHS = 3
 LITTLE, LITTLE_BYTES = "128MB", 128 << 20
 
 
@@ -86,6 +87,28 @@ def _inference(kind: str, quick: bool, threads: int) -> dict[str, Any]:
     told(taken)
     answer["own_bytes_within"] = taken.own(*answer.pop("window"))
     return {**answer, **taken.record()}
+
+
+def ranks(quick: bool, threads: int) -> dict[str, Any]:
+    """``layerlab graph train STORE --processes N``: the steps of an epoch with one process and with two."""
+    edges, nodes = (50_000, 2_000) if quick else (10_000_000, 400_000)
+    shape = places.of_size(edges, nodes)
+    store, out = places.store(shape), places.folder() / "run-ranks"
+    found: dict[str, Any] = {"edges": edges, "nodes": nodes, "train": shape.train, "epochs": RANK_EPOCHS}
+    for count in (1, 2):
+        say(f"ranks: {count}")
+        places.forget(out)
+        options = ["--batch-size", "1024", "--fanout", "15,10,5", "--hidden", "256", "--epochs", str(RANK_EPOCHS)]
+        taken = watched.command(
+            *("graph", "train", store, "--out", out, *options, "--processes", str(count), "--json"),
+            threads=threads,
+        )
+        told(taken)
+        answer = json.loads(taken.output)
+        row = {"step_seconds": answer["step_seconds"], **taken.record()}
+        found[str(count)] = {**row, "test_accuracy": answer["metrics"]["test_accuracy"]}
+    places.forget(out)
+    return found
 
 
 def certificate(quick: bool, threads: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def render(stored: dict[str, Any]) -> str:
         ("certificate", _certificate),
         ("accuracy", _accuracy),
         ("accuracy-planted", _accuracy),
+        ("ranks", _ranks),
         ("scaling", scaling),
         ("memory", _memory),
     )
@@ -179,6 +180,27 @@ def _accuracy(part: dict[str, Any]) -> str:
         "of a training "
         "with its evaluations.\n\n"
         + words.table(["training", "epochs", "test accuracy, %", "s of processor"], rows)
+    )
+
+
+def _ranks(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            count,
+            words.significant(part[count]["step_seconds"]),
+            words.significant(part["1"]["step_seconds"] / part[count]["step_seconds"]),
+            words.significant(part[count]["wall_seconds"]),
+            words.significant(part[count]["processor_seconds"]),
+        ]
+        for count in ("1", "2")
+    ]
+    head = ["processes", "s by the wall, an epoch's steps", "times as fast", "s, the whole run", "s of processor"]
+    return (
+        "## One process and two\n\n`layerlab graph train STORE --processes N`, a GCN of three layers of width 256 on "
+        f"{words.many(part['edges'])} listed edges of {words.many(part['nodes'])} nodes, {part['train']:,} of which train; "
+        f"{part['epochs']} epochs with their evaluations, which the first process does alone. Every process draws its "
+        "batches in a thread of its own, so that on two cores two processes have no core to spare.\n\n"
+        + words.table(head, rows)
     )
 
 

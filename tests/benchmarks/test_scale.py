@@ -268,6 +268,10 @@ def stored(bench: dict[str, ModuleType]) -> dict[str, Any]:
             ],
             "difference": {"mean": 0.6, "low": 0.1, "high": 1.1},
         },
+        "ranks": {
+            **{"edges": 10**7, "nodes": 4 * 10**5, "train": 32_667, "epochs": 3},
+            **{count: {"step_seconds": 36.0 / int(count), **took} for count in ("1", "2")},
+        },
         "scaling": {"rows": rows},
         "memory": {
             "rows": [
@@ -297,6 +301,7 @@ def test_the_pages_tell_what_was_measured(bench: dict[str, ModuleType], tmp_path
     assert "| faster than torch_geometric | 2.00 [1.90, 2.10] times | yes |" in page
     assert "| within 15 minutes | 15.0 minutes | **no** |" in page
     assert "| within 0.5 points | +0.60 [+0.10, +1.10] | **no** |" in page
+    assert "| 2 | 18.0 | 2.00 |" in page
     # 192 batches of a second each.
     assert "| layerlab | 1.00 | 2.00 | 3.2 |" in page
     assert {file.name for file in (tmp_path / "images").iterdir()} == {
