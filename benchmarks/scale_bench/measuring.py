@@ -98,7 +98,16 @@ def ranks(quick: bool, threads: int) -> dict[str, Any]:
     for count in (1, 2):
         say(f"ranks: {count}")
         places.forget(out)
-        options = ["--batch-size", "1024", "--fanout", "15,10,5", "--hidden", "256", "--epochs", str(RANK_EPOCHS)]
+        options = [
+            "--batch-size",
+            "1024",
+            "--fanout",
+            "15,10,5",
+            "--hidden",
+            "256",
+            "--epochs",
+            str(RANK_EPOCHS),
+        ]
         taken = watched.command(
             *("graph", "train", store, "--out", out, *options, "--processes", str(count), "--json"),
             threads=threads,

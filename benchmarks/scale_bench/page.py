@@ -194,11 +194,20 @@ def _ranks(part: dict[str, Any]) -> str:
         ]
         for count in ("1", "2")
     ]
-    head = ["processes", "s by the wall, an epoch's steps", "times as fast", "s, the whole run", "s of processor"]
+    head = [
+        "processes",
+        "s by the wall, an epoch's steps",
+        "times as fast",
+        "s, the whole run",
+        "s of processor",
+    ]
     return (
-        "## One process and two\n\n`layerlab graph train STORE --processes N`, a GCN of three layers of width 256 on "
-        f"{words.many(part['edges'])} listed edges of {words.many(part['nodes'])} nodes, {part['train']:,} of which train; "
-        f"{part['epochs']} epochs with their evaluations, which the first process does alone. Every process draws its "
+        "## One process and two\n\n`layerlab graph train STORE --processes N`, a GCN of three layers of "
+        "width 256 on "
+        f"{words.many(part['edges'])} listed edges of {words.many(part['nodes'])} nodes, {part['train']:,} "
+        "of which train; "
+        f"{part['epochs']} epochs with their evaluations, which the first process does alone. Every process "
+        "draws its "
         "batches in a thread of its own, so that on two cores two processes have no core to spare.\n\n"
         + words.table(head, rows)
     )
