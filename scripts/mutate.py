@@ -150,11 +150,17 @@ def load(modules: Sequence[str]) -> None:
 
 
 def tests_of(mutant: Mutant, known: dict[str, Any], path: Path) -> set[str]:
-    """The tests that run one of the mutant's lines; of a line that runs on import, all that run the module."""
+    """The tests that run one of the mutant's lines; of a line that runs on import, all that run the module.
+
+    And all of the room: some read only what was made on import, and run no line of it.
+    """
     lines = known["lines"][str(path)]
     own = {name for line in range(mutant.line, mutant.last_line + 1) for name in lines.get(str(line), [])}
     if "" in own or not own:
         own |= {name for names in lines.values() for name in names}
+        own |= {
+            name for name in known["seconds"] if f"{path.parent.relative_to(PACKAGE).as_posix()}/" in name
+        }
     return own - {""}
 
 

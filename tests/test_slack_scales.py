@@ -23,6 +23,8 @@ from layerlab.catalogue import catalogue
 from layerlab.claims import Measurement
 from layerlab.estimators.pairs import Arm, DisArm
 from layerlab.estimators.theorems.subjects import Bits, toy
+from layerlab.graph.structure import Graph
+from layerlab.graph.theorems.subjects import path, star
 
 EPSILON = 2.0**-52
 
@@ -117,6 +119,11 @@ ROUNDINGS: list[tuple[str, Callable[[], Any], float]] = [
     ("attention.max-pool-weights-as-printed", lambda: Window(vector(-200.0, 1.0, 1.0), 1.0), 200),
     # Logarithms of counts up to 2^38.
     ("attention.softmax-cost", lambda: Cost("operations", "n"), 38),
+    # Scores are sums of five times three products of normal numbers, twice, and exponentials of them are compared.
+    ("graph.gat-coefficients", lambda: path(9), 100),
+    ("graph.leading-eigenvector", lambda: Graph.from_edges([0, 1, 2], [1, 2, 3], weight=[1e-6] * 3), 8),
+    # 200 layers, in each the sum over 20 neighbours, and the inverse of the shortest distance measured.
+    ("graph.oversmoothing", lambda: star(20), 200 * 20 * 1000),
 ]
 
 

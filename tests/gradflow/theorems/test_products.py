@@ -105,6 +105,8 @@ def test_a_factor_a_little_too_small_is_noticed() -> None:
         (Pipeline((torch.tanh,), torch.zeros(2)), "the input is float32, not float64"),
         (Pipeline((torch.tanh,), torch.zeros(2, dtype=torch.int64)), "the input is int64, not float64"),
         (Pipeline((torch.log,), torch.zeros(2).double()), "the output of layer 1 is not finite"),
+        # One number of the two.
+        (Pipeline((torch.log,), torch.tensor([0.0, 1.0]).double()), "the output of layer 1 is not finite"),
         (
             Pipeline((lambda x: x.expand(1001),), torch.zeros(1).double()),
             "a layer has 1,001 units, too many for a dense Jacobian (up to 1,000)",
@@ -113,6 +115,18 @@ def test_a_factor_a_little_too_small_is_noticed() -> None:
 )
 def test_the_hypothesis_of_the_product_that_fails_is_named(pipeline: Pipeline, reason: str) -> None:
     assert measured(PRODUCT, pipeline).unmet == reason
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (torch.diag(torch.tensor([1.0, math.inf])), "a weight or bias of layer 1 is not finite"),
+        (torch.ones(1, 1001), "a layer has 1,001 units, too many for a dense Jacobian (up to 1,000)"),
+    ],
+)
+def test_the_hypothesis_of_any_layers_that_fails_is_named(weight: Tensor, reason: str) -> None:
+    chain = Chain((Affine(weight),), torch.zeros(weight.shape[1]))
+    assert measured(LIPSCHITZ_CHAIN, Network(chain, (subjects.TANH,))).unmet == reason
 
 
 def test_biases_do_not_move_the_bound() -> None:

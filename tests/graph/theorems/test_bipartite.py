@@ -68,6 +68,10 @@ def test_lanczos_finds_the_largest_eigenvalue_to_rounding(monkeypatch: pytest.Mo
         (subjects.directed(), "the graph is directed"),
         (subjects.negative_weight(), "a weight is negative"),
         (Graph.from_edges([0], [1], weight=[1e200]), "a weight has a magnitude outside 1e-140 to 1e+140"),
+        (
+            Graph.from_edges([0, 1], [1, 2], weight=[1.0, 1e-200]),
+            "a weight has a magnitude outside 1e-140 to 1e+140",
+        ),
     ],
 )
 def test_the_hypothesis_that_fails_is_named(graph: Graph, reason: str) -> None:

@@ -95,6 +95,9 @@ def test_a_long_path_is_connected_although_its_second_eigenvalue_is_small() -> N
 def test_weights_that_float64_cannot_tell_from_none_are_no_violation() -> None:
     joined = COMPONENTS.falsifiers["undecidable"].subject()
     assert "float64 cannot tell them apart" in str(measured(COMPONENTS, joined).unmet)
+    # Nor is the right count, where a light edge joins what is joined already, a matter of doubt.
+    light = Graph.from_edges([0, 1, 2], [1, 2, 0], weight=[1.0, 1.0, 1e-30])
+    assert measured(COMPONENTS, light).verdict == "holds"
     # An edge of weight 0 joins nothing, and so does none at all.
     apart = Graph.from_edges([0, 1, 2, 3, 4, 5, 0], [1, 2, 0, 4, 5, 3, 3], weight=[1.0] * 6 + [0.0])
     assert measured(COMPONENTS, apart).measured == 2

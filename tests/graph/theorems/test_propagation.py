@@ -17,9 +17,10 @@ from layerlab.graph.theorems import (
     OVERSMOOTHING,
     OVERSMOOTHING_WITH_LOOPS,
     POWER,
+    spectra,
     subjects,
 )
-from layerlab.graph.theorems.propagation import _DECOMPOSED_UP_TO, _limit, _spectral
+from layerlab.graph.theorems.propagation import _DECOMPOSED_UP_TO, _limit, _slowest_decay, _spectral
 
 ANY = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -122,6 +123,19 @@ def test_a_rate_slightly_off_is_a_violation(factor: float) -> None:
 
     for graph in (subjects.cycle(9), subjects.near_bipartite(5, 6), subjects.erdos_renyi(60, 0.1)):
         assert measured(OVERSMOOTHING, graph, rate=off).verdict == "violated"
+
+
+def test_the_first_layer_counts_even_where_nothing_is_left_for_a_second() -> None:
+    mean = np.full((2, 2), 0.5)
+    matrix = sp.csr_array(mean + 5e-4 * (np.eye(2) - mean))
+    constant, none = (
+        spectra.Span(np.zeros(2, dtype=np.int64), values) for values in (np.ones(2), np.zeros(2))
+    )
+    assert _slowest_decay(matrix, np.array([[2.0], [1.0]]), constant, none) == pytest.approx(5e-4, rel=1e-9)
+    # About what swings, too.
+    signs = spectra.Span(np.zeros(2, dtype=np.int64), np.array([1.0, -1.0]))
+    swings = sp.csr_array(5e-4 * mean - (np.eye(2) - mean))
+    assert _slowest_decay(swings, np.array([[2.0], [1.0]]), none, signs) == pytest.approx(5e-4, rel=1e-9)
 
 
 def test_a_bipartite_graph_oscillates_for_ever_and_self_loops_stop_it() -> None:

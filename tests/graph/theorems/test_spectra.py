@@ -56,17 +56,18 @@ def test_ends_leave_out_what_is_known_wherever_it_lies(
         assert found[end].residual < 1e-8
 
 
+@pytest.mark.parametrize("at", [0.0, -2.0])
 @pytest.mark.parametrize(("dense_up_to", "expected"), [(1, 3), (1000, 4)])
 def test_multiplicity_counts_what_is_there(
-    monkeypatch: pytest.MonkeyPatch, dense_up_to: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, dense_up_to: int, expected: int, at: float
 ) -> None:
     monkeypatch.setattr(spectra, "DENSE_UP_TO", dense_up_to)
-    # Four zeros, of which the span knows two: "at least one more" without the dense solver.
-    matrix = sp.diags_array(np.r_[np.zeros(4), np.linspace(1, 2, 30)]).tocsr()
+    # Four times the lowest, of which the span knows two: "at least one more" without the dense solver.
+    matrix = sp.diags_array(np.r_[np.zeros(4), np.linspace(1, 2, 30)] + at).tocsr()
     unit = np.zeros(34)
     unit[[0, 1]] = 1.0
     labels = np.r_[0, 1, np.full(32, 2)]
-    found = spectra.multiplicity(matrix, 0.0, "lowest", Span(labels, unit), 2.0, np.random.default_rng(0))
+    found = spectra.multiplicity(matrix, at, "lowest", Span(labels, unit), 2.0, np.random.default_rng(0))
     assert isinstance(found, tuple)
     assert found[0] == expected
 
