@@ -194,7 +194,8 @@ def test_an_output_far_below_its_maximum_is_seen_beside_exact_ones(claim: Claim)
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [(0, 0.0), (0, 1.5), (1, 1.0), (1, -1.5), (2, 3.0), (2, -2.5), (3, -2.0), (3, 3.5)]
+    ("place", "value"),
+    [(0, 0.0), (0, 1.5), (1, 1.0), (1, -1.5), (1, -0.3333), (2, 3.0), (2, -2.5), (3, -2.0), (3, 3.5)],
 )
 def test_a_single_output_is_held_from_both_sides_of_a_zero(place: int, value: float) -> None:
     pool = Pool(vector(1.0, 0.0, -2.0, 3.0), 1, 3.0)
