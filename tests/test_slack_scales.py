@@ -120,9 +120,11 @@ ROUNDINGS: list[tuple[str, Callable[[], Any], float]] = [
     ("attention.max-pool-weights-as-printed", lambda: Window(vector(-200.0, 1.0, 1.0), 1.0), 200),
     # Logarithms of counts up to 2^38.
     ("attention.softmax-cost", lambda: Cost("operations", "n"), 38),
-    # Scores are sums of five times three products of normal numbers, twice, and exponentials of them are compared.
-    ("graph.gat-coefficients", lambda: path(9), 100),
+    # Scores are sums of products of magnitude 22, of five and of three of them, and a coefficient moves twice as much.
+    ("graph.gat-coefficients", lambda: path(9), 2 * 22 * (5 + 3)),
     ("graph.leading-eigenvector", lambda: Graph.from_edges([0, 1, 2], [1, 2, 3], weight=[1e-6] * 3), 8),
+    # The gap to the next eigenvalue is 0.002.
+    ("graph.leading-eigenvector", lambda: path(50), 50 / 0.002),
     # 200 layers, in each the sum over 20 neighbours, and the inverse of the shortest distance measured.
     ("graph.oversmoothing", lambda: star(20), 200 * 20 * 1000),
 ]

@@ -76,6 +76,15 @@ def test_power_looks_at_every_exponent(K: int) -> None:
     assert measured(POWER, subjects.path(9), spectral=off).verdict == "violated"
 
 
+def test_power_measures_the_length_of_the_difference_of_each_x() -> None:
+    def off(matrix: sp.csr_array) -> object:
+        shipped = _spectral(matrix)
+        return lambda x, exponent: shipped(x, exponent) + 1e-3 * (exponent == 3) * np.array([1.0, 2.0])
+
+    found = measured(POWER, subjects.path(9), spectral=off)
+    assert found.measured == pytest.approx(2e-3 * 3 / 3, rel=1e-9)
+
+
 # --------------------------------------------------------------------------------------------- oversmoothing
 
 
