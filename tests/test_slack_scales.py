@@ -75,8 +75,16 @@ COMPARED: list[tuple[str, Callable[[], Any], dict[str, Any]]] = [
         lambda: toy(0.5, (-3.0,), f=lambda a: -100 * a),
         {"estimator": lambda problem, a: np.zeros(1)},
     ),
+    (
+        "estimators.unbiased",
+        lambda: toy(0.5, (-3.0,), f=lambda a: -100 * (1 - a)),
+        {"estimator": lambda problem, a: np.zeros(1)},
+    ),
     ("estimators.variance", lambda: toy(0.25, (-30.0,)), {}),
-    ("estimators.baseline", lambda: (toy(0.5, (3.0,)), -100.0), {}),
+    ("estimators.baseline", lambda: (toy(0.5, (-30.0,)), -100.0), {}),
+    ("estimators.baseline", lambda: (toy(0.5, (0.01,)), -1.0), {}),
+    ("estimators.best-baseline", lambda: toy(0.5, (30.0,)), {"best": lambda mu: -1.0}),
+    ("estimators.best-baseline", lambda: toy(0.5, (0.01,)), {"best": lambda mu: -1.0}),
     ("estimators.slow-learning", lambda: toy(1e-3, (3.0,)), {}),
     ("estimators.loo-variance", lambda: Bits((0.5,), lambda x: -100 * x[:, 0]), {"formula": nothing}),
     (

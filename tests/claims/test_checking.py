@@ -20,6 +20,7 @@ from layerlab.claims import (
     check,
     exact,
 )
+from layerlab.claims.checking import CheckResult
 from layerlab.errors import UserError
 
 
@@ -39,6 +40,7 @@ def test_a_full_check_repeats_more_and_breaks_the_same() -> None:
     )
     assert check(made).to_dict()["full"] is False
     assert check(made, full=True).to_dict()["full"] is True
+    assert CheckResult(made, 0, ()).full is False
     assert asked == [(2, 2.0), (2, 2.0), (2, 3.0), (20, 2.0), (20, 2.0), (20, 3.0)]
 
 

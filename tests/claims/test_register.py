@@ -56,7 +56,7 @@ def test_a_claim_cannot_be_changed_later() -> None:
     made = claim()
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.expected = "refuted"  # type: ignore[misc]
-    for mapping in (made.subjects, made.falsifiers, made.falsifiers["triple"].replaces):
+    for mapping in (made.subjects, made.falsifiers, made.full, made.falsifiers["triple"].replaces):
         assert isinstance(mapping, Mapping)
         with pytest.raises(TypeError):
             mapping["more"] = 1  # type: ignore[index]

@@ -80,6 +80,7 @@ def test_straight_through_depends_on_how_f_is_written() -> None:
     [
         Toy((40.0,), (1.0,)),
         Toy((-40.0,), (1.0,)),
+        Toy((30.5,), (1.0,)),
         Toy((math.inf,), (1.0,)),
         Toy((math.nan,), (1.0,)),
         Toy((math.inf, -math.inf), (1.0, 1.0)),
@@ -87,6 +88,11 @@ def test_straight_through_depends_on_how_f_is_written() -> None:
 )
 def test_toys_at_the_edge_are_unmet(problem: Toy) -> None:
     assert measured(CLOSED_FORM, problem).verdict == "hypotheses unmet"
+
+
+@pytest.mark.parametrize("logit", [-30.0, 30.0])
+def test_toys_just_inside_the_edge_are_measured(logit: float) -> None:
+    assert measured(CLOSED_FORM, Toy((logit,), (1.0,))).verdict == "holds"
 
 
 def test_a_fair_coins_variance_is_not_sampled() -> None:
@@ -203,6 +209,7 @@ def boundary(problem: Bits) -> float:
 
 def test_too_many_tuples_are_left_alone() -> None:
     assert "tuples" in (measured(LOO, Bits((0.5,) * 5, subjects.parity, 3)).unmet or "")
+    assert several._unmet(Bits((0.5,) * 4, subjects.parity, 3)) is None
 
 
 def test_one_coordinate_of_larger_variance_is_enough_to_violate(monkeypatch: pytest.MonkeyPatch) -> None:
