@@ -146,8 +146,27 @@ def test_a_cell_s_error_rises_as_it_is_and_ends_the_others(tmp_path: Path) -> No
     with opened("ray") as workers:
         race(partial(toys.overlapping, str(tmp_path / "next")), ["a"], [0, 1], workers=workers)
     assert time.monotonic() - started < 40
-    with pytest.raises(ZeroDivisionError, match="a 7"), opened("ray") as workers:
-        race(toys.mistaken, ["a"], [7], workers=workers)
+    for name, kind in (("a", ZeroDivisionError), ("far", ConnectionResetError)):
+        with pytest.raises(kind, match=f"{name} 7"), opened("ray") as workers:
+            race(toys.mistaken, [name], [7], workers=workers)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_that_goes_is_one_line_and_finished_cells_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, wait = folder(tmp_path), ray.wait
+
+    def gone(*arguments: Any, **options: Any) -> Any:
+        if run.read_cells():
+            raise ConnectionError("Client is shutting down.\nMore of it.")
+        return wait(*arguments, **options)
+
+    monkeypatch.setattr(ray, "wait", gone)
+    message = r"^the cluster was lost \(Client is shutting down\.\); run again to go on$"
+    with pytest.raises(UserError, match=message), opened("ray", 1) as workers:
+        race(toys.cell, ["a"], [0, 1], workers=workers, folder=run)
+    assert list(run.read_cells()) == ["a-0000"]
 
 
 @pytest.mark.usefixtures("cluster")

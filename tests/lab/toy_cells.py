@@ -88,8 +88,8 @@ def waiting(folder: str, name: str, seed: int) -> dict[str, Any]:
 
 
 def mistaken(name: str, seed: int) -> dict[str, Any]:
-    """A defect of the cell's own."""
-    raise ZeroDivisionError(f"{name} {seed}")
+    """A defect of the cell's own; "far" is one that looks as if a cluster had gone."""
+    raise (ConnectionResetError if name == "far" else ZeroDivisionError)(f"{name} {seed}")
 
 
 def missing(name: str, seed: int) -> None:

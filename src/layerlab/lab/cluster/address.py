@@ -91,4 +91,4 @@ def mend(address: str) -> str:
             "expected the port of Ray's client server (10001 unless the head was started with another); "
             "is the cluster up, and is the port open?"
         )
-    return "is the cluster up? from a machine that is not of the cluster, use --on ray://HOST:10001"
+    return "is the cluster up? from a machine that is not of it, use --on ray://HOST:10001"

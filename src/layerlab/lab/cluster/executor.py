@@ -81,7 +81,7 @@ class RayExecutor:
         }
         for name, answer in asked.items():
             try:
-                found = self._ray.get(answer, timeout=_PATIENCE)
+                found = self._ask(self._ray.get, answer, timeout=_PATIENCE)
             except self._ray.exceptions.RayError as error:
                 if machines[name] in self._machines().values():
                     raise UserError(
@@ -95,7 +95,7 @@ class RayExecutor:
         """See `layerlab.lab.race.Executor.check`."""
         if self._alone:
             return
-        payload = self._ray.put(self._pickled(look))
+        payload = self._ask(self._ray.put, self._pickled(look))
         machines = self._machines()
         asked = {
             name: self._call.options(num_cpus=0, scheduling_strategy=_only_on(node)).remote(
@@ -115,29 +115,31 @@ class RayExecutor:
         self, run_cell: RunCell, cells: Mapping[str, tuple[str, int]]
     ) -> Generator[tuple[str, CellResult], None, None]:
         """See `layerlab.lab.race.Executor.run`."""
-        payload = self._ray.put(self._pickled(run_cell))
+        payload = self._ask(self._ray.put, self._pickled(run_cell))
         waiting = iter(cells.items())
         under_way: dict[Any, str] = {}
         try:
             while True:
                 free = (self.jobs or len(cells)) - len(under_way)
                 for key, (name, seed) in itertools.islice(waiting, free):
-                    task = self._call.options(num_cpus=1, name=key)
-                    under_way[task.remote(self._here, self._folder, payload, name, seed)] = key
+                    begin = self._call.options(num_cpus=1, name=key).remote
+                    under_way[self._ask(begin, self._here, self._folder, payload, name, seed)] = key
                 if not under_way:
                     return
-                ready, _ = self._ray.wait(list(under_way), num_returns=1)
+                ready, _ = self._ask(self._ray.wait, list(under_way), num_returns=1)
                 for answer in ready:
                     key = under_way.pop(answer)
                     yield key, self._result(answer, f"the cell {key}")
-        except ConnectionError as error:
-            raise UserError(f"the cluster was lost ({error}); run again to go on") from None
         finally:
             self._cancel(list(under_way))
 
     def _machines(self) -> dict[str, str]:
         """Ray's names of the machines that take tasks, by address."""
-        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        nodes = [
+            node
+            for node in self._ask(self._ray.nodes)
+            if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+        ]
         if not nodes:
             raise UserError("expected a cluster with a processor for tasks, got none; start a worker there")
         addresses = [node["NodeManagerAddress"] for node in nodes]
@@ -145,6 +147,19 @@ class RayExecutor:
             address if addresses.count(address) == 1 else f"{address} ({node['NodeID'][:8]})": node["NodeID"]
             for address, node in zip(addresses, nodes, strict=True)
         }
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call a function of Ray, and tell a cluster that has gone."""
+        try:
+            return function(*arguments, **options)
+        except self._ray.exceptions.RayTaskError:
+            # What a task raised, which may be a ConnectionError of its own.
+            raise
+        except ConnectionError as error:
+            words = str(error).strip().splitlines()
+            raise UserError(
+                f"the cluster was lost ({words[0] if words else _name(error)}); run again to go on"
+            ) from None
 
     def _pickled(self, function: Callable[..., object]) -> bytes:
         found: bytes = self._ray.cloudpickle.dumps(function)
@@ -154,7 +169,7 @@ class RayExecutor:
         """What a task returned; what it raised, raised here as it was there."""
         errors = self._ray.exceptions
         try:
-            same, found = self._ray.get(answer)
+            same, found = self._ask(self._ray.get, answer)
         except errors.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
@@ -175,7 +190,7 @@ class RayExecutor:
 
     def _cancel(self, answers: list[Any]) -> None:
         """End what is under way, and wait for it a little: nobody wants a cell that trains on for nobody."""
-        if not answers:
+        if not answers or not self._ray.is_initialized():
             return
         with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError):
             for answer in answers:

@@ -20,9 +20,10 @@ from typing import Any
 from layerlab.errors import UserError
 from layerlab.lab.cluster.address import check_reachable, cluster_address, mend
 
-# Before the module is imported: it reads them once. No report of our use to Ray's makers; and no word of a process that
-# was lost on standard output, where tables and JSON go: every line that matches the expression is dropped.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+# Before the module is imported: it reads them once. No report of our use to Ray's makers; no Ray of this machine in the
+# place of a cluster that was lost; and no word of a process that died on standard output, where tables and JSON go:
+# every line that matches the expression is dropped.
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 _LOGGED = 40  # errors only
 # What stands between us and an answer: no such cluster, another version of Ray or Python, no right to join. Ray ends
 # a process that cannot connect by a signal to itself.
@@ -58,7 +59,7 @@ def connected(on: str, processes: int) -> Iterator[bool]:
         UserError: Ray is not installed, or there is no cluster at the address that would have us.
     """
     address = cluster_address(on)
-    with _environment(_QUIET):
+    with _environment(_SETTINGS):
         ray = ray_module()
         if ray.is_initialized():
             yield False
@@ -96,7 +97,8 @@ def _start(stack: contextlib.ExitStack, ray: ModuleType, processes: int) -> None
 def _join(stack: contextlib.ExitStack, ray: ModuleType, address: str) -> None:
     check_reachable(address)
     stack.callback(ray.shutdown)
-    with _failing_as(f"no Ray took us at {address}", mend(address)), warnings.catch_warnings():
+    otherwise = f"{mend(address)} (one that asks for a key needs RAY_AUTH_MODE=token)"
+    with _failing_as(f"no Ray took us at {address}", otherwise), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(address=address, log_to_driver=False, logging_level=_LOGGED)
 
