@@ -44,8 +44,15 @@ def train(what: str, folder: Path) -> None:
 
 def job() -> None:
     what, folder = sys.argv[1], Path(sys.argv[2])
-    (folder / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    with (folder / f"{os.environ['RANK']}.pid").open("a") as file:
+        file.write(f"{os.getpid()}\n")
     if what == "refuse":
+        sys.exit(2)
+    if what == "leave":
+        # The one says why it goes, the other only hears that it has gone.
+        if os.environ["RANK"] == "0":
+            sys.exit(launching.LOST)
+        time.sleep(0.3)
         sys.exit(2)
     if what == "fail":
         sys.exit(7 if os.environ["RANK"] == "1" else 0)

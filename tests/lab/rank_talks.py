@@ -49,7 +49,13 @@ def talk(group: Group, folder: str) -> dict[str, Any]:
             _raised(lambda: group.expect_same("data", group.rank // 2, "give the same")),
             _raised(lambda: group.expect_same("data", "x", "give the same")),
         ],
+        "alone": _raised(lambda: _in_a_step(group)),
     }
+
+
+def _in_a_step(group: Group) -> None:
+    with group.step(1):
+        raise UserError("wrong file")
 
 
 def lose(group: Group) -> Any:

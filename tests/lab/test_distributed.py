@@ -37,6 +37,7 @@ def test_what_processes_say_to_each_other(tmp_path: Path) -> None:
         assert "ranks 0, 1 " in data
         assert "rank 2 " in data
         assert nothing == "nothing"
+        assert h["alone"] == f"rank {rank} of 3: wrong file"
 
 
 def test_two_processes_learn_what_one_does_and_go_on_after_ctrl_c(tmp_path: Path) -> None:

@@ -53,8 +53,11 @@ def test_a_killed_process_costs_no_epoch_that_was_kept(tmp_path: Path) -> None:
         assert mine == pytest.approx(theirs, rel=1e-5)
 
 
-def test_an_orderly_end_is_the_end(tmp_path: Path) -> None:
-    assert launching.launch("rank_job", ["refuse", str(tmp_path)], 2) == 2
+@pytest.mark.parametrize("what", ["refuse", "leave"])
+def test_an_orderly_end_is_the_end(tmp_path: Path, what: str) -> None:
+    assert launching.launch("rank_job", [what, str(tmp_path)], 2) == 2
+    # Nobody was started a second time.
+    assert [len(path.read_text().split()) for path in tmp_path.glob("*.pid")] == [1, 1]
 
 
 def test_a_process_that_always_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def together(*, cuda: bool = False) -> Iterator[Group | None]:
         cuda: train on GPUs.
     """
     from layerlab.lab import launching
-    from layerlab.lab.distributed import LostPeerError, joined, place
+    from layerlab.lab.distributed import LostPeerError, OneRankError, joined, place
 
     where = place()
     if where is None:
@@ -90,8 +90,8 @@ def together(*, cuda: bool = False) -> Iterator[Group | None]:
         if where.rank == 0:
             say(f"error: {error}")
         sys.exit(_FAILED)
-    except UserError:
-        if where.rank == 0:
+    except UserError as error:
+        if where.rank == 0 or isinstance(error, OneRankError):
             raise
         sys.exit(2)
     except KeyboardInterrupt:

@@ -43,6 +43,10 @@ class LostPeerError(Exception):
     """Another process of the training is gone: what was started together has to be started together again."""
 
 
+class OneRankError(UserError):
+    """A user's error of a single process, in the middle of a step, of which the others only see that it has gone."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a process stands, as torchrun says it.
@@ -138,10 +142,18 @@ class Group:
     def step(self, seed: int) -> Iterator[None]:
         """Around a step: torch's generator stands at a place of this process's own, and afterwards where it stood."""
         cuda = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if cuda else []), talking():
+        with torch.random.fork_rng(devices=[self.device] if cuda else []), talking(), self.alone():
             # On a CPU the same numbers, without a millisecond for devices that are not there.
             torch.manual_seed(seed) if cuda else torch.default_generator.manual_seed(seed)
             yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around work on a share: what is wrong in it is `OneRankError`."""
+        try:
+            yield
+        except UserError as error:
+            raise OneRankError(f"rank {self.rank} of {self.size}: {error}") from error
 
     def sums(self, *numbers: float) -> list[float]:
         """The sum of each number over all processes, the same bits in all."""

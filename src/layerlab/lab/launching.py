@@ -29,10 +29,12 @@ RESTARTS = 3
 LOST = 75
 """Exit status of a process that another one has left alone: what `sysexits.h` calls a temporary failure."""
 
-# Where the first process leaves the exit status, and who started it.
+# Where a process leaves its exit status, and who started it.
 _STATUS, _PARENT = "LAYERLAB_LAUNCHED_STATUS", "LAYERLAB_LAUNCHED_BY"
 # A process that is asked to end finishes its epoch first, for so many seconds.
 _PATIENCE = 60
+# A process that was left alone waits so many seconds for the word of the one that left.
+_WORD = 1.0
 
 
 def launch(module: str, arguments: Sequence[str], processes: int) -> int:
@@ -46,7 +48,8 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
         processes: how many.
 
     Returns:
-        The status of the first process. 130 after Ctrl-C, and 128 more than the signal's number after another signal.
+        The status that processes ended with in order. 130 after Ctrl-C, and 128 more than the signal's number after
+        another signal.
 
     Raises:
         UserError: processes died more often than `RESTARTS`.
@@ -116,10 +119,16 @@ def finish(command: Callable[[], object]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     number = code if isinstance(code, int) else int(code is not None)
+    status = Path(os.environ[_STATUS])
     if number == LOST:
-        sys.exit(LOST)
-    if number and os.environ.get("RANK") == "0":
-        Path(os.environ[_STATUS]).write_text(str(number))
+        # Left alone by one that ended in order: that is the end of all.
+        ends = time.monotonic() + _WORD
+        while not status.exists():
+            if time.monotonic() > ends:
+                sys.exit(LOST)
+            time.sleep(0.05)
+    elif number:
+        status.write_text(str(number))
     sys.exit(0)
 
 

@@ -175,7 +175,8 @@ class BatchTask:
             mine = nodes[self._parted.owners[nodes] == self._group.rank]
         weight = len(mine) * self._group.size / len(nodes)
         # All take part in every step: who has no node takes one that does not count.
-        return self._batch(mine if len(mine) else nodes[:1], seed, position)._replace(weight=weight)
+        with self._group.alone():
+            return self._batch(mine if len(mine) else nodes[:1], seed, position)._replace(weight=weight)
 
     def _batch(self, nodes: Tensor, seed: int, position: int) -> Batch:
         labels = self._judged.labels[nodes]
