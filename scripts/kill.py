@@ -29,7 +29,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # What depends on the moment, and not on what was asked.
 TIMES = re.compile(
-    r"seconds|seconds_.*|.*_seconds|created|timing.*|step_seconds|milliseconds|spread|faster|ms"
+    r"seconds|seconds_.*|.*_seconds|created|timing.*|step_seconds|milliseconds|spread|faster|ms|checksum"
 )
 SLOWEST = 300.0
 GONE_WITHIN = 10.0

@@ -202,6 +202,16 @@ def test_what_has_no_decay_is_refused(call: object, message: str) -> None:
         call()
 
 
+def test_sparse_features_too_wide_to_be_dense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise MemoryError
+
+    features = SparseMatrix.from_dense(torch.eye(3))
+    monkeypatch.setattr("scipy.sparse.csr_array.toarray", full)
+    with pytest.raises(UserError, match="3 x 3 numbers do not fit into memory; give fewer columns"):
+        decay(Graph.from_edges([0, 1], [1, 2]), features)
+
+
 def test_labels_become_a_centred_signal() -> None:
     signal = label_signal([5, 2, 2, -1])
     np.testing.assert_allclose(signal.sum(axis=0), 0, atol=1e-15)

@@ -172,6 +172,20 @@ def test_a_damaged_cell_is_named_with_the_mend(tmp_path: Path, content: str) -> 
         run.read_cells()
 
 
+@pytest.mark.parametrize("change", [('"x": 1', '"x": 2'), ('"x"', '"y"'), ('"checksum"', '"other"')])
+def test_a_changed_cell_is_told(tmp_path: Path, change: tuple[str, str]) -> None:
+    run = new_run(tmp_path / "run")
+    run.write_cell("good", {"x": 1, "z": (0.1, float("nan"))})
+    assert run.read_cells() == {"good": {"x": 1, "z": [0.1, None]}}
+    file = tmp_path / "run" / "cells" / "good.json"
+    # Laid out anew it is the same.
+    file.write_text(json.dumps(json.loads(file.read_text())))
+    assert run.read_cell("good")["x"] == 1
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(UserError, match=r"good\.json.*changed since it was written; remove that file"):
+        run.read_cells()
+
+
 def test_another_config_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
     new_run(tmp_path / "run").write_cell("a", {"x": 1})
     before = snapshot(tmp_path)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from layerlab.errors import UserError
 from layerlab.projection.archive import check_name, read, write
 from layerlab.projection.codebooks import codebook
+from layerlab.projection.rows import Rows
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,22 @@ def test_vectors_of_others_are_read(tmp_path: Path) -> None:
     assert read(tmp_path / "c.npz", "other").vectors.shape == (2, 4)
 
 
+def test_a_codebook_without_its_version_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "codes.npz", codebook(dim=8, count=8).made, {"a": 1})
+    with np.load(tmp_path / "codes.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if name != "version"}
+    np.savez(tmp_path / "other.npz", **arrays)
+    assert read(tmp_path / "other.npz").record == {"a": 1}
+
+
+def test_the_byte_order_of_another_machine_is_read(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    np.save(tmp_path / "a.npy", x.astype(">f8"))
+    rows = Rows(read(tmp_path / "a.npy").vectors)
+    assert torch.equal(rows.numbers(1, 3), torch.from_numpy(x[1:3]))
+    assert torch.equal(rows.unit_of(np.array([0, 5])), Rows(x).unit_of(np.array([0, 5])))
+
+
 def test_files_that_hold_no_vectors_are_refused_in_a_line(tmp_path: Path) -> None:
     x = np.ones((3, 2))
     np.savez(tmp_path / "two.npz", a=x, b=x)
@@ -98,6 +115,7 @@ def test_files_that_hold_no_vectors_are_refused_in_a_line(tmp_path: Path) -> Non
     (tmp_path / "hole.csv").write_text("1,2\n3,\n")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
     (tmp_path / "empty.csv").write_text("a,b\n")
+    (tmp_path / "endless.csv").write_text("1,2\n" + "3" * 200_000 + ",4\n")
     (tmp_path / "x.pt").write_bytes(b"")
     with (tmp_path / "endless.npy").open("wb") as stream:
         header = {"descr": "<f8", "fortran_order": False, "shape": (2**62, 2**62)}
@@ -115,6 +133,7 @@ def test_files_that_hold_no_vectors_are_refused_in_a_line(tmp_path: Path) -> Non
         "hole.csv": r"hole\.csv:2: expected numbers only, got '' in column 2",
         "ragged.csv": r"ragged\.csv:3: expected 2 numbers as in the first row, got 1",
         "empty.csv": "there are none",
+        "endless.csv": "cannot be read as rows of numbers .field larger",
         "x.pt": r"got the suffix '\.pt'",
         "absent.npy": "there is no such file",
     }.items():

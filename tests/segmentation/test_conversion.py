@@ -109,3 +109,8 @@ def test_a_damaged_archive_is_told(tmp_path: Path, keep: int) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=r"annotations.tar.gz: expected"):
         convert(RECIPES["pets"], images, masks, tmp_path / "out")
+    masks.unlink()
+    masks.symlink_to("nowhere")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"annotations.tar.gz: expected"):
+        convert(RECIPES["pets"], images, masks, tmp_path / "other")

@@ -315,7 +315,14 @@ def _checked(
     if features is None:
         return np.random.default_rng(seed).standard_normal((graph.num_nodes, probes))
     if isinstance(features, SparseMatrix):
-        features = features.to_scipy().toarray()
+        rows, columns = features.shape
+        try:
+            features = features.to_scipy().toarray()
+        except MemoryError as error:
+            raise UserError(
+                f"the decay is measured on dense features, and {rows:,} x {columns:,} numbers do not fit into memory; "
+                "give fewer columns"
+            ) from error
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or x.shape[0] != graph.num_nodes:
         raise UserError(

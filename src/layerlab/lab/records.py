@@ -13,6 +13,7 @@ NaN nor infinity: a non-finite number is written as null.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -43,6 +44,15 @@ _FIELDS: dict[str, type] = {
     "environment": dict,
     "created": str,
 }
+
+
+_CHECKSUM = "checksum"
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of a JSON object, however it is laid out."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -141,11 +151,11 @@ class RunFolder:
     lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
     def write_cell(self, key: str, data: Mapping[str, Any]) -> None:
-        """Write one finished piece of work to ``cells/KEY.json``, whole or not at all.
+        """Write one finished piece of work to ``cells/KEY.json``, whole or not at all, with a checksum.
 
         Args:
             key: letters, digits, ``.``, ``_`` and ``-``, a letter or digit first, at most 120.
-            data: what came out, see `write_json`.
+            data: what came out, see `write_json`; nothing of it is called ``checksum``.
 
         Raises:
             UserError: the key is not of that form, or the file cannot be written.
@@ -157,7 +167,8 @@ class RunFolder:
             )
         cells = self.path / "cells"
         _make_folder(cells)
-        write_json(cells / f"{key}.json", dict(data))
+        content = json.loads(_encode(dict(data)))
+        write_json(cells / f"{key}.json", {**content, _CHECKSUM: _checksum(content)})
 
     def read_cells(self) -> dict[str, dict[str, Any]]:
         """Every finished cell by its key, in the order of the keys.
@@ -167,17 +178,28 @@ class RunFolder:
         """
         cells: dict[str, dict[str, Any]] = {}
         for file in sorted((self.path / "cells").glob("*.json")):
-            if not _KEY.fullmatch(file.stem):
-                continue
-            mend = "remove that file and run the command again: only this cell is computed anew"
-            try:
-                data = read_json(file)
-            except UserError as error:
-                raise UserError(f"{error}; {mend}") from error
-            if not isinstance(data, dict):
-                raise UserError(f"expected a JSON object, got {type(data).__name__}; {mend}", file=file)
-            cells[file.stem] = data
+            if _KEY.fullmatch(file.stem):
+                cells[file.stem] = self.read_cell(file.stem)
         return cells
+
+    def read_cell(self, key: str) -> dict[str, Any]:
+        """One finished cell.
+
+        Raises:
+            UserError: it is not there, or what is there is not what was written.
+        """
+        file = self.path / "cells" / f"{key}.json"
+        mend = "remove that file and run the command again: only this cell is computed anew"
+        try:
+            data = read_json(file)
+        except UserError as error:
+            raise UserError(f"{error}; {mend}") from error
+        if not isinstance(data, dict):
+            raise UserError(f"expected a JSON object, got {type(data).__name__}; {mend}", file=file)
+        # What reads a cell may then rely on its form: whoever wrote it, this package did.
+        if data.pop(_CHECKSUM, None) != _checksum(data):
+            raise UserError(f"the record was changed since it was written; {mend}", file=file)
+        return data
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Put ``results`` into ``run.json`` (again, if they are there), whole or not at all.

@@ -136,7 +136,10 @@ def read(path: Path, name: str | None = None, *, columns: bool = False) -> Store
     elif path.suffix == ".npy":
         arrays = {"": _npy(path)}
     elif path.suffix in (".csv", ".tsv", ".txt"):
-        arrays = {"": _csv(path)}
+        try:
+            arrays = {"": _csv(path)}
+        except csv.Error as error:
+            raise UserError(f"cannot be read as rows of numbers ({error})", file=path) from error
     else:
         raise UserError(f"expected vectors as {_SUFFIXES}, got the suffix {path.suffix!r}", file=path)
     name, vectors = _chosen(path, arrays, name)
@@ -181,7 +184,8 @@ def _record(path: Path, arrays: dict[str, Any]) -> dict[str, Any] | None:
         record = json.loads(str(arrays.pop("record")))
     except (KeyError, ValueError) as error:
         raise UserError(f"a damaged codebook ({error}); make it again", file=path) from error
-    del arrays["format"], arrays["version"]
+    for name in ("format", "version"):
+        arrays.pop(name, None)
     return record if isinstance(record, dict) else None
 
 

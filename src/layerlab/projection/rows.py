@@ -54,8 +54,7 @@ class Rows:
     def numbers(self, first: int, last: int) -> Tensor:
         """Rows as given, in float64 or complex128."""
         part = self._vectors[first:last]
-        # A copy: a file may be mapped read-only, which torch warns of.
-        tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        tensor = part if isinstance(part, Tensor) else _native(part)
         return tensor.to(torch.complex128 if self.complex else torch.float64)
 
     def unit(self, first: int, last: int) -> Tensor:
@@ -69,7 +68,7 @@ class Rows:
     def unit_of(self, chosen: NDArray[np.int64]) -> Tensor:
         """As `unit`, of single rows."""
         some = self._vectors[torch.from_numpy(chosen) if isinstance(self._vectors, Tensor) else chosen]
-        tensor = some if isinstance(some, Tensor) else torch.from_numpy(some)
+        tensor = some if isinstance(some, Tensor) else _native(some)
         return self._unit(tensor.to(torch.complex128 if self.complex else torch.float64), 0)
 
     def _unit(self, x: Tensor, first: int) -> Tensor:
@@ -143,12 +142,17 @@ class Rows:
         return np.array(part, part.dtype if part.dtype in known else np.float64, order="C")
 
 
+def _native(part: NDArray[np.generic]) -> Tensor:
+    """A copy: a file may be mapped read-only, which torch warns of, or be of another machine's byte order."""
+    return torch.from_numpy(np.array(part, part.dtype.newbyteorder("=")))
+
+
 def _probe(vectors: Array) -> Tensor:
     """An empty tensor of the same kind; refuses what torch does not know."""
     if isinstance(vectors, Tensor):
         return vectors[:0]
     try:
-        return torch.from_numpy(np.array(vectors[:0]))
+        return _native(vectors[:0])
     except TypeError as error:
         raise UserError(
             f"expected numbers that torch knows, got an array of {vectors.dtype}; convert it to float32"

@@ -189,9 +189,9 @@ def _keep(content: bytes, folder: Path, stem: str, size: tuple[int, int]) -> str
 def _members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes, float]]:
     """Stem, bytes and the share of the archive that is read, of every member whose path is of that pattern."""
     wanted = re.compile(pattern)
-    whole = max(archive.stat().st_size, 1)
     seen: set[str] = set()
     try:
+        whole = max(archive.stat().st_size, 1)
         with archive.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as stored:
             for member in stored:
                 name = str(PurePosixPath(member.name))

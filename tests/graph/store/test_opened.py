@@ -157,6 +157,11 @@ def _object(store: Path) -> None:
     np.save(store / "labels.npy", np.array([{}] * 30, dtype=object), allow_pickle=True)
 
 
+def _header(store: Path) -> None:
+    content = (store / "labels.npy").read_bytes()
+    (store / "labels.npy").write_bytes(content.replace(b"}", b"(", 1))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "version": (_manifest(lambda m: m.update(version=2)), "is of version 2, this layerlab reads version 1"),
     "byte order": (
@@ -194,6 +199,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (_foreign, "expected float32"),
     "object": (_object, "expected int32"),
     "gone": (lambda store: (store / "features" / "001.npy").unlink(), "cannot be read"),
+    "header": (_header, "no array of numpy"),
     "text file": (lambda store: (store / "labels.npy").write_text("no"), "no array of numpy"),
 }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.graph.store.layout import ArrayFile
+from layerlab.lab.arrays import BROKEN
 
 _READ = 1 << 22
 
@@ -114,7 +115,7 @@ def open_array(path: Path, expected: ArrayFile) -> NDArray[Any]:
         raise UserError(
             f"damaged store: cannot be read ({error.strerror or error}); convert the graph anew", file=path
         ) from error
-    except ValueError as error:
+    except BROKEN as error:
         raise UserError(
             f"damaged store: no array of numpy ({error}); convert the graph anew", file=path
         ) from error

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.lab.files import sha256_of, write_atomic
-from layerlab.lab.records import RunFolder, create_run, read_json
+from layerlab.lab.records import RunFolder, create_run
 from layerlab.segmentation import palette
 from layerlab.segmentation.images import read_image
 from layerlab.segmentation.pairs import pictures
@@ -29,7 +29,6 @@ from layerlab.segmentation.prediction.overlay import drawn
 from layerlab.segmentation.prediction.predictor import Predictor
 
 PREDICT_KIND = "segmentation-predict"
-_CELL = {"name", "height", "width", "working", "shares", "confidence", "notes", "sha256"}
 _LONGEST = 230  # of the 255 bytes that a name may have; writing adds to it for a moment
 
 
@@ -192,12 +191,11 @@ def _finished(run: RunFolder, name: str, digest: str, outputs: Outputs) -> dict[
     if not all(_target(run, folder, name).is_file() for folder in outputs.folders):
         return None
     try:
-        cell = read_json(run.path / "cells" / f"{_key(name)}.json")
+        cell = run.read_cell(_key(name))
     except UserError:
         # Not there, or damaged: the picture is predicted, and the record written again.
         return None
-    whole = isinstance(cell, dict) and cell.keys() >= _CELL and cell["sha256"] == digest
-    return cell if whole else None
+    return cell if cell["sha256"] == digest else None
 
 
 def _pooled(classes: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
