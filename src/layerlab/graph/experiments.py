@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,9 @@ from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, Parts, parts_for, schedule_for
+from layerlab.lab.distributed import Group
 from layerlab.lab.race import CellResult, RunCell
 from layerlab.lab.training import FitResult, fit
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
 
 
 def task_for(
