@@ -110,6 +110,7 @@ def test_scaling_keeps_the_number_of_zero_eigenvalues(graph: Graph) -> None:
     matrix = laplacian(graph)
     scaled, root = _scaled(matrix)
     assert np.abs(scaled @ root).max() < 1e-13 * max(1.0, root.max())
+    assert scaled.diagonal() == pytest.approx((matrix.diagonal() > 0).astype(float), rel=1e-14)
     values = np.linalg.eigvalsh(scaled.toarray())
     assert np.count_nonzero(np.abs(values) < 1e-13) == nx.number_connected_components(to_networkx(graph))
 
