@@ -248,6 +248,6 @@ def test_a_refusal_must_name_the_floor() -> None:
     asked = Asked(2, 4, 0.7)
     right = measured(REFUSAL, asked)
     assert (right.measured, right.bound) == (1, 1)
-    for words in (None, "", "not at all"):
+    for words in (None, "", "no", "no, not at all"):
         assert measured(REFUSAL, asked, refusal=lambda _, words=words: words).measured == 0
     assert "no floor excludes it" in str(measured(REFUSAL, Asked(2, 4, 0.8)).unmet)
