@@ -29,7 +29,7 @@ from layerlab.projection.theorems import (
 from layerlab.projection.theorems.codes import Request, Signs
 from layerlab.projection.theorems.dimensions import Grid, TwoValues, _cubic, enumerated
 from layerlab.projection.theorems.floors import Asked, _mean_cosine, _sic
-from layerlab.projection.theorems.lemma import Cloud, Single, by_eight, classic_pair
+from layerlab.projection.theorems.lemma import Cloud, Single, by_eight, classic_pair, document_points
 
 
 def measured(claim: Claim, subject: object, **replaced: object) -> Measurement:
@@ -121,6 +121,10 @@ def test_a_squared_length_is_off_above_and_below(square: float, off: bool) -> No
     p = tails.pair_failure(4, 0.4)
     assert found.bound == p
     assert found.slack == confidence((p * (1 - p)) ** 0.5, 40, 0.999999)
+
+
+def test_the_documents_points_are_0_and_the_unit_vectors() -> None:
+    assert document_points(3).tolist() == [[0, 0], [1, 0], [0, 1]]
 
 
 def test_the_classic_bound_of_one_pair() -> None:
