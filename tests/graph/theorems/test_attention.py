@@ -117,3 +117,12 @@ def test_a_check_leaves_torchs_global_generator_alone() -> None:
     before = torch.get_rng_state()
     measured(GAT_COEFFICIENTS, subjects.path(4))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_measurement_hangs_on_its_own_generator_alone() -> None:
+    slacks = []
+    for torch_seed, seed in ((7, 0), (8, 0), (8, 1)):
+        torch.manual_seed(torch_seed)
+        # The slack is that of the largest score that the weights give.
+        slacks.append(measured(GAT_COEFFICIENTS, subjects.path(4), seed).slack)
+    assert slacks[0] == slacks[1] != slacks[2]

@@ -68,9 +68,12 @@ def test_lanczos_finds_the_largest_eigenvalue_to_rounding(monkeypatch: pytest.Mo
         (subjects.directed(), "the graph is directed"),
         (subjects.negative_weight(), "a weight is negative"),
         (Graph.from_edges([0], [1], weight=[1e200]), "a weight has a magnitude outside 1e-140 to 1e+140"),
-        (
-            Graph.from_edges([0, 1], [1, 2], weight=[1.0, 1e-200]),
-            "a weight has a magnitude outside 1e-140 to 1e+140",
+        *(
+            (
+                Graph.from_edges([0, 1], [1, 2], weight=[1.0, outside]),
+                "a weight has a magnitude outside 1e-140 to 1e+140",
+            )
+            for outside in (1e-200, 1e200)
         ),
     ],
 )
@@ -133,6 +136,8 @@ def test_eigenvalue_2_is_counted_both_ways(
 def test_a_self_loop_too_light_for_float64_is_no_violation() -> None:
     light = BIPARTITE_TWO.falsifiers["undecidable"].subject()
     assert "float64 cannot tell them apart" in str(measured(BIPARTITE_TWO, light).unmet)
+    none = Graph.from_edges([0, 1, 0], [1, 2, 0], weight=[1.0, 1.0, 0.0])
+    assert measured(BIPARTITE_TWO, none, count=lambda _: 0).verdict == "violated"
     heavier = Graph.from_edges([0, 1, 0], [1, 2, 0], weight=[1.0, 1.0, 1e-10])
     assert measured(BIPARTITE_TWO, heavier).verdict == "holds"
 

@@ -50,6 +50,19 @@ def test_the_quadratic_form_needs_no_sign_of_weights_but_a_direction_less_graph(
     assert measured(QUADRATIC_FORM, subjects.directed()).unmet == "the graph is directed"
 
 
+def test_the_quadratic_form_must_hold_for_every_x() -> None:
+    class Mostly:
+        """Constant x, for which any multiple of L gives 0, but for one."""
+
+        def standard_normal(self, shape: tuple[int, int]) -> np.ndarray:
+            x = np.ones(shape)
+            x[:, -1] = np.arange(len(x))
+            return x
+
+    found = QUADRATIC_FORM.measure(subjects.path(9), Mostly(), matrix=lambda graph: 1.5 * laplacian(graph))
+    assert found.measured > 1e-3
+
+
 @pytest.mark.parametrize("shift", [1e-12, -1e-12, 1.0])
 def test_lambda_min_sees_a_shift(shift: float) -> None:
     outcome = measured(
@@ -102,6 +115,8 @@ def test_weights_that_float64_cannot_tell_from_none_are_no_violation() -> None:
     apart = Graph.from_edges([0, 1, 2, 3, 4, 5, 0], [1, 2, 0, 4, 5, 3, 3], weight=[1.0] * 6 + [0.0])
     assert measured(COMPONENTS, apart).measured == 2
     assert measured(COMPONENTS, apart).verdict == "holds"
+    # It is no light edge either, that would leave a wrong count undecided.
+    assert measured(COMPONENTS, apart, count=lambda _: 1).verdict == "violated"
 
 
 @ANY

@@ -82,6 +82,10 @@ def test_a_span_projects_on_each_component_and_knows_its_eigenvectors() -> None:
     assert span.eigenvectors(matrix, 3.0, 1e-12).values.tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
+def test_a_computed_eigenvalue_is_off_by_two_roundings_a_row() -> None:
+    assert spectra.tolerance(10, 3.0) == 2 * 10 * 3.0 * 2.0**-52
+
+
 def test_row_norm() -> None:
     assert spectra.row_norm(sp.csr_array(np.array([[1.0, -2.0], [-2.0, 0.5]]))) == 3.0
     assert spectra.row_norm(sp.csr_array((3, 3))) == 0.0
