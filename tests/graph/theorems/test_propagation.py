@@ -76,13 +76,15 @@ def test_power_looks_at_every_exponent(K: int) -> None:
     assert measured(POWER, subjects.path(9), spectral=off).verdict == "violated"
 
 
-def test_power_measures_the_length_of_the_difference_of_each_x() -> None:
+@pytest.mark.parametrize(("K", "factors"), [(0, 1), (1, 1), (3, 3)])
+def test_power_measures_the_length_of_the_difference_of_each_x(K: int, factors: int) -> None:
     def off(matrix: sp.csr_array) -> object:
         shipped = _spectral(matrix)
-        return lambda x, exponent: shipped(x, exponent) + 1e-3 * (exponent == 3) * np.array([1.0, 2.0])
+        return lambda x, exponent: shipped(x, exponent) + 1e-3 * (exponent == K) * np.array([1.0, 2.0])
 
     found = measured(POWER, subjects.path(9), spectral=off)
-    assert found.measured == pytest.approx(2e-3 * 3 / 3, rel=1e-9)
+    # Of nine nodes, and the larger of two.
+    assert found.measured == pytest.approx(2e-3 * 3 / factors, rel=1e-9)
 
 
 # --------------------------------------------------------------------------------------------- oversmoothing
