@@ -180,3 +180,15 @@ def test_frozen_norms_are_drawn_and_the_same_every_time() -> None:
         assert 0.5 <= float(norm.running_var.min()) < float(norm.running_var.max()) <= 1.5
     assert not nets[0].training
     assert nets[0].head.weight.dtype == torch.float64
+
+
+def test_a_short_training_learns_and_hangs_on_its_own_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subjects, "STEPS", 20)
+    monkeypatch.setattr(subjects, "BATCH", 8)
+    found = []
+    for torch_seed, seed in ((1, 0), (2, 0), (2, 1)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed)
+            found.append(subjects.trained_iou(subjects.blocks, "concatenate", seed))
+    assert found[0] == found[1] != found[2]
+    assert min(found) > 0.6
