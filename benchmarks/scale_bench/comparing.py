@@ -84,7 +84,7 @@ RACES: dict[str, dict[str, Any]] = {
         "hidden": 64,
     },
 }
-SEEDS = {"PubMed": 8, "arxiv-sized, planted communities": 3}
+SEEDS = {"PubMed": 5, "arxiv-sized, planted communities": 3}
 
 
 def accuracy(quick: bool, threads: int) -> dict[str, Any]:

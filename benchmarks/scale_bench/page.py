@@ -180,6 +180,19 @@ def _accuracy(part: dict[str, Any]) -> str:
         "of a training "
         "with its evaluations.\n\n"
         + words.table(["training", "epochs", "test accuracy, %", "s of processor"], rows)
+        + _earlier(part)
+    )
+
+
+def _earlier(part: dict[str, Any]) -> str:
+    """What was tried before, where the settings above were chosen after it."""
+    if (tried := part.get("earlier")) is None:
+        return ""
+    return (
+        "\n\nGraph and settings were chosen on a tenth of the graph so that both trainings come to rest within their "
+        f"epochs. Before that, with {tried['why']}, one seed reached {tried['full']['accuracy']:.2f} % in "
+        f"{tried['epochs']['full']} epochs of full batches and {tried['mini']['accuracy']:.2f} % in "
+        f"{tried['epochs']['mini']} of mini-batches; both were best in their last epoch, so neither had come to rest."
     )
 
 

@@ -267,6 +267,12 @@ def stored(bench: dict[str, ModuleType]) -> dict[str, Any]:
                 }
             ],
             "difference": {"mean": 0.6, "low": 0.1, "high": 1.1},
+            "earlier": {
+                "why": "another rate",
+                "epochs": {"full": 150, "mini": 8},
+                "full": {"accuracy": 79.145},
+                "mini": {"accuracy": 71.04},
+            },
         },
         "ranks": {
             "edges": 10**7,
@@ -304,6 +310,9 @@ def test_the_pages_tell_what_was_measured(bench: dict[str, ModuleType], tmp_path
     assert "| faster than torch_geometric | 2.00 [1.90, 2.10] times | yes |" in page
     assert "| within 15 minutes | 15.0 minutes | **no** |" in page
     assert "| within 0.5 points | +0.60 [+0.10, +1.10] | **no** |" in page
+    assert (
+        "with another rate, one seed reached 79.14 % in 150 epochs of full batches and 71.04 % in 8" in page
+    )
     assert "| 2 | 18.0 | 2.00 |" in page
     # 192 batches of a second each.
     assert "| layerlab | 1.00 | 2.00 | 3.2 |" in page
