@@ -72,8 +72,8 @@ COMPARED: list[tuple[str, Callable[[], Any], dict[str, Any]]] = [
     ("estimators.closed-form", lambda: toy(0.1, (0.1, -3.0)), {"form": lambda problem, a: np.zeros(2)}),
     (
         "estimators.unbiased",
-        lambda: toy(0.5, (-3.0,), f=lambda a: -100 * a),
-        {"estimator": lambda problem, a: np.zeros(1)},
+        lambda: toy(0.5, (0.1, -3.0), f=lambda a: -100 * a),
+        {"estimator": lambda problem, a: np.zeros(2)},
     ),
     (
         "estimators.unbiased",
@@ -87,10 +87,13 @@ COMPARED: list[tuple[str, Callable[[], Any], dict[str, Any]]] = [
     ("estimators.best-baseline", lambda: toy(0.5, (0.01,)), {"best": lambda mu: -1.0}),
     ("estimators.slow-learning", lambda: toy(1e-3, (3.0,)), {}),
     ("estimators.loo-variance", lambda: Bits((0.5,), lambda x: -100 * x[:, 0]), {"formula": nothing}),
-    (
-        "estimators.disarm-variance",
-        lambda: Bits((0.5,), lambda x: 0.01 * x[:, 0]),
-        {"estimator": Arm(), "rival": DisArm()},
+    *(
+        (
+            "estimators.disarm-variance",
+            lambda size=size: Bits((0.5,), lambda x: size * x[:, 0]),
+            {"estimator": Arm(), "rival": DisArm()},
+        )
+        for size in (0.01, 100.0)
     ),
 ]
 

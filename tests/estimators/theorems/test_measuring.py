@@ -133,7 +133,9 @@ def test_a_formula_that_is_off_either_way_is_seen(off: float) -> None:
     given = Bits((0.3, 0.6), subjects.rugged)
     assert measured(LOO_VARIANCE, given).verdict == "holds"
     right = inspect.signature(LOO_VARIANCE.measure).parameters["formula"].default
-    assert measured(LOO_VARIANCE, given, formula=lambda problem: right(problem) + off).verdict == "violated"
+    # In one coordinate of the two.
+    wrong = torch.tensor([0.0, off], dtype=torch.float64)
+    assert measured(LOO_VARIANCE, given, formula=lambda problem: right(problem) + wrong).verdict == "violated"
 
 
 def test_a_toy_needs_a_parameter_for_each_feature() -> None:

@@ -137,9 +137,13 @@ def test_one_logit_off_either_way_is_seen(off: float) -> None:
     found = measured(CONTROL, Seen((4, 8), "zero"), copy=copy)
     assert found.measured == pytest.approx(abs(off), abs=1e-12)
     assert (found.measured > found.slack.value) == (off != 0)
-    assert found.slack.scale is not None
-    # 9 numbers a channel, of two maps, through up to four convolutions a level.
-    assert found.slack.value >= 2.0**-52 * 9 * 2 * 8 * 4 * 2 * found.slack.scale
+    control = Seen((4, 8), "zero").network()
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, control.channels, 16, 16)))
+    with torch.no_grad():
+        largest = float(control(images).abs().max())
+    assert found.slack.scale == pytest.approx(largest, rel=1e-12)
+    # 9 numbers a channel, of two maps, through up to four convolutions a level, whose errors the later ones amplify.
+    assert found.slack.value >= 99 * 2.0**-52 * 9 * 2 * 8 * 4 * 2 * largest
 
 
 # --------------------------------------------------------------------------------------------------------- subjects
@@ -148,6 +152,7 @@ def test_one_logit_off_either_way_is_seen(off: float) -> None:
 def test_noise_is_normal_about_the_mask() -> None:
     for draw, deviation in ((subjects.strokes, 0.25), (subjects.blocks, 0.5)):
         images, masks = draw(np.random.default_rng(3), 200, 16)
+        assert masks.shape == (200, 16, 16)
         noise = images[:, 0] - masks
         assert abs(noise.mean()) < 0.02
         assert noise.std() == pytest.approx(deviation, rel=0.02)
