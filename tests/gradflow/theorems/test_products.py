@@ -89,6 +89,15 @@ def test_modules_of_any_kind() -> None:
         assert outcome.measured == pytest.approx(largest, rel=1e-12)
 
 
+def test_modules_are_the_same_every_time() -> None:
+    weights = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            weights.append(products._seeded(products._mlp, 6).stages[0].weight)
+    assert torch.equal(*weights)
+
+
 def test_a_factor_a_little_too_small_is_noticed() -> None:
     pipeline = products._matrices(*(2.0 * subjects.orthogonal(5, seed) for seed in range(4)))
 
