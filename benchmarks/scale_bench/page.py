@@ -184,13 +184,19 @@ def _accuracy(part: dict[str, Any]) -> str:
     )
 
 
+def _best(part: dict[str, Any], label: str) -> str:
+    return ", ".join(str(row[label]["best_epoch"]) for row in part["rows"])
+
+
 def _earlier(part: dict[str, Any]) -> str:
     """What was tried before, where the settings above were chosen after it."""
     if (tried := part.get("earlier")) is None:
         return ""
     return (
-        "\n\nGraph and settings were chosen on a tenth of the graph so that both trainings come to rest within their "
-        f"epochs. Before that, with {tried['why']}, one seed reached {tried['full']['accuracy']:.2f} % in "
+        "\n\nGraph and settings were chosen on a tenth of the graph, on which both trainings came to rest. Here the "
+        f"best epochs were {_best(part, 'full')} and {_best(part, 'mini')}, close to the last: neither has quite come "
+        "to rest, and the difference is one of trainings of these lengths. "
+        f"Before that, with {tried['why']}, one seed reached {tried['full']['accuracy']:.2f} % in "
         f"{tried['epochs']['full']} epochs of full batches and {tried['mini']['accuracy']:.2f} % in "
         f"{tried['epochs']['mini']} of mini-batches; both were best in their last epoch, so neither had come to rest."
     )
