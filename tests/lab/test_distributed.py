@@ -43,10 +43,11 @@ def test_what_processes_say_to_each_other(tmp_path: Path) -> None:
 def test_two_processes_learn_what_one_does_and_go_on_after_ctrl_c(tmp_path: Path) -> None:
     alone = learn(None)
     file = str(tmp_path / "checkpoint")
-    found, others = in_ranks(2, TALKS, "learn_thrice", file)
-    assert found == others
+    found, other = in_ranks(2, TALKS, "learn_thrice", file)
+    assert found == other
     interrupted, resumed, undisturbed = found
     assert interrupted == "interrupted"
+    # To the bit; more than two processes do it to rounding (docs/decisions/0018-several-processes.md).
     assert resumed == undisturbed
     assert resumed["weights"] == pytest.approx(alone["weights"], rel=1e-4, abs=1e-6)
     for mine, theirs in zip(resumed["history"], alone["history"], strict=True):
