@@ -7,6 +7,7 @@ import gc
 import json
 import warnings
 import weakref
+from collections.abc import Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -80,6 +81,21 @@ def test_the_bound_of_a_circular_convolution_is_exact() -> None:
     assert first.slack == pytest.approx(1.0, abs=1e-9)
     # Padded by zeros it is a part of a circular one.
     assert 1.0 < last.slack < 1.2
+
+
+@pytest.fixture
+def new_memory_holds_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # torch then fills what it makes without writing it
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("new_memory_holds_nan")
+def test_memory_that_is_not_yet_written_is_no_fault() -> None:
+    assert torch.isnan(torch.empty(1)).all()
+    model = chain(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.ReLU()).double()
+    first, *_ = profile(model, torch.randn(1, 1, 3, 3, dtype=torch.float64)).layers
+    assert first.bound.reason == "circular convolution: spectral norm, exact"
 
 
 def test_a_hundred_sigmoid_layers_do_not_underflow() -> None:

@@ -356,7 +356,7 @@ class _Recorder(TorchDispatchMode):
         """Notes the first NaN and the first Inf."""
         name = seen.name.split("::")[-1].rstrip("_")
         if name == "copy":
-            # It makes none; and what it writes into, as circular padding does, may not have been written yet elsewhere.
+            # It makes none. Circular padding copies whole columns of memory whose ends nobody has written yet.
             return
         where = f"{name} in {seen.module or 'the model'}"
         for tensor in fresh:

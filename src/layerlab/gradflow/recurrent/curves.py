@@ -241,14 +241,13 @@ def _smallest(jacobians: StepJacobians, samples: int) -> Values:
         safe = torch.where(regular[:, None, None], scaled, torch.eye(size, dtype=torch.float64))
         # P_t⁻¹ = P_(t−1)⁻¹ (D J')⁻¹ with J = D J': the rows' norms divide the columns after the solution.
         rows = torch.linalg.solve(safe, rows, left=False) / torch.where(norms > 0, norms, 1.0)[:, None, :]
-        # What is singular stays so, as is what has no inverse in float64; what was computed of it is no number.
-        sound = rows.norm(dim=2)
-        regular = regular & (torch.isfinite(sound) & (sound > 0)).all(dim=1)
-        rows = torch.where(regular[:, None, None], rows, torch.eye(size, dtype=torch.float64))
-        logs = torch.where(regular[:, None], logs, 0.0)
         lengths = rows.norm(dim=2)
-        logs = logs + torch.log(lengths)
-        rows = rows / lengths[:, :, None]
+        # What has no inverse in float64 counts as singular, and what was computed of it is no number.
+        regular = regular & (torch.isfinite(lengths) & (lengths > 0)).all(dim=1)
+        logs = torch.where(regular[:, None], logs + torch.log(lengths), 0.0)
+        rows = torch.where(
+            regular[:, None, None], rows / lengths[:, :, None], torch.eye(size, dtype=torch.float64)
+        )
         top = logs.amax(dim=1)
         value = -(top + torch.log(largest(rows * torch.exp(logs - top[:, None])[:, :, None])))
         found.append(torch.where(regular, value, -torch.inf).numpy())
