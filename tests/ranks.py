@@ -67,8 +67,8 @@ def _main(file: str, function: str, arguments: str, folder: str) -> None:
     # Where the tests keep their helpers.
     place = Path(file).parent
     sys.path[:0] = [str(place), str(place.parent), str(place.parent.parent)]
-    from layerlab.lab.distributed import joined
-    from layerlab.lab.distributed import place as where
+    from layerlab.lab.rendezvous import joined
+    from layerlab.lab.rendezvous import place as where
 
     name = Path(file).stem
     module = __import__(name)

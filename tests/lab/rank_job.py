@@ -15,7 +15,8 @@ from layerlab.lab import launching
 def train(what: str, folder: Path) -> None:
     from rank_talks import Shared
 
-    from layerlab.lab.distributed import LostPeerError, joined, place
+    from layerlab.lab.process_group import LostPeerError
+    from layerlab.lab.rendezvous import joined, place
     from layerlab.lab.training import Schedule, fit
 
     where = place()

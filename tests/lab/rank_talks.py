@@ -1,4 +1,4 @@
-"""What the processes of `test_distributed` do."""
+"""What the processes of `test_process_group` do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toy_tasks import Regression
 
 from layerlab.errors import UserError
-from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 from layerlab.lab.training import Schedule, fit
 
 

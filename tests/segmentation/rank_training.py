@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from layerlab.errors import UserError
-from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 from layerlab.lab.training import fit
 from layerlab.segmentation.digits import Digits
 from layerlab.segmentation.settings import Settings

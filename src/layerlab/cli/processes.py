@@ -12,7 +12,7 @@ import typer
 from layerlab.errors import UserError
 
 if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
+    from layerlab.lab.process_group import Group
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ def start(count: int) -> None:
 
     if count == 1 or launching.launched():
         return
-    from layerlab.lab.distributed import place
     from layerlab.lab.race import available_cores
+    from layerlab.lab.rendezvous import place
 
     if place() is not None:
         raise UserError("torchrun has started several processes already; leave --processes out")
@@ -66,7 +66,8 @@ def together(*, cuda: bool = False) -> Iterator[Group | None]:
         cuda: train on GPUs.
     """
     from layerlab.lab import launching
-    from layerlab.lab.distributed import LostPeerError, OneRankError, joined, place
+    from layerlab.lab.process_group import LostPeerError, OneRankError
+    from layerlab.lab.rendezvous import joined, place
 
     where = place()
     if where is None:
@@ -103,7 +104,7 @@ def together(*, cuda: bool = False) -> Iterator[Group | None]:
 
 def local_processes() -> int:
     """How many processes train together on this machine."""
-    from layerlab.lab.distributed import place
+    from layerlab.lab.rendezvous import place
 
     where = place()
     return 1 if where is None else where.local_size

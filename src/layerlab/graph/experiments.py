@@ -19,7 +19,7 @@ from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, Parts, parts_for, schedule_for
-from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 from layerlab.lab.race import CellResult, RunCell
 from layerlab.lab.training import FitResult, fit
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -20,12 +20,10 @@ from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import NodeTask, build_model, normalise_rows, parts_for, schedule_for
 from layerlab.lab.kernels import kept as compiled
+from layerlab.lab.process_group import Group
 from layerlab.lab.records import RunFolder, open_run
 from layerlab.lab.trained import CHECKPOINT, begin_training, finish_training, open_training, rebuild
 from layerlab.lab.training import fit
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
 
 TRAIN_KIND = "graph-train"
 RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "step_seconds", "seconds", "curves")

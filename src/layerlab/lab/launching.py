@@ -60,7 +60,7 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
 
     with tempfile.TemporaryDirectory(prefix="layerlab-") as folder:
         status = Path(folder) / "status"
-        changed = {_STATUS: str(status), _PARENT: str(os.getpid()), **_surroundings(processes)}
+        changed = {_STATUS: str(status), _PARENT: str(os.getpid()), **_surroundings()}
         with _signals_kept(), _environment(changed), _quiet():
             config = LaunchConfig(
                 min_nodes=1,
@@ -132,7 +132,7 @@ def finish(command: Callable[[], object]) -> NoReturn:
     sys.exit(0)
 
 
-def _surroundings(processes: int) -> dict[str, str]:
+def _surroundings() -> dict[str, str]:
     """Variables of the processes: how long they may take to end, and that they are all on this machine."""
     own = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_PATIENCE)}
     if sys.platform == "linux" and "GLOO_SOCKET_IFNAME" not in os.environ:

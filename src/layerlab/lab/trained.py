@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from layerlab.errors import UserError
 from layerlab.lab.files import sha256_of
+from layerlab.lab.process_group import Group
 from layerlab.lab.records import RunFolder, create_run, open_run
 from layerlab.lab.weights import load_weights, write_tensors
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
 
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"

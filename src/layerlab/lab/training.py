@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,9 +28,7 @@ from layerlab.errors import UserError
 from layerlab.lab import optimizing
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
 from layerlab.lab.interrupts import interruptible
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 
 
 class Task(Protocol):
@@ -188,7 +186,7 @@ def fit(
             several runs side by side use the cores best. More can make one large model's run shorter,
             and the price is that its bits belong to that number of threads: it is part of what a checkpoint belongs
             to.
-        group: the processes that train this model together (`layerlab.lab.distributed`); each calls `fit` with the
+        group: the processes that train this model together (`layerlab.lab.process_group`); each calls `fit` with the
             same arguments. The task gives each its share of a batch, with a loss whose mean over the processes is
             that of the whole batch; gradients and losses are that mean, so all take the same steps. ``evaluate`` is
             called in all of them and has to say the same. Rank 0 reads and writes the checkpoint, which belongs to

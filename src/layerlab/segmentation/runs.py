@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from layerlab.errors import UserError
+from layerlab.lab.process_group import Group
 from layerlab.lab.records import RunFolder
 from layerlab.lab.trained import CHECKPOINT, begin_training, finish_training, open_training, rebuild
 from layerlab.lab.training import fit, thread_count
@@ -24,9 +25,6 @@ from layerlab.segmentation.samples import Sample
 from layerlab.segmentation.settings import Settings
 from layerlab.segmentation.task import PartName, SegmentationTask, build_model, schedule_for
 from layerlab.segmentation.unet import UNet
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
 
 TRAIN_KIND = "segmentation-train"
 CASES = "cases.safetensors"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 
 _PLACES = (0, 2, 3)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from layerlab.errors import UserError
+from layerlab.lab.process_group import Group
 from layerlab.lab.training import Schedule
 from layerlab.segmentation.augment import augment, require_kornia
 from layerlab.segmentation.dataset import IGNORE, ImageSet, Parts
@@ -24,9 +25,6 @@ from layerlab.segmentation.samples import Sample, fingerprint, load_samples, squ
 from layerlab.segmentation.settings import Settings
 from layerlab.segmentation.shared_norm import share_norms
 from layerlab.segmentation.unet import UNet
-
-if TYPE_CHECKING:
-    from layerlab.lab.distributed import Group
 
 PartName = Literal["train", "validation", "test"]
 

@@ -16,7 +16,7 @@ from layerlab.graph.sampling.partition import PartitionedInputs
 from layerlab.graph.sampling.task import BatchTask
 from layerlab.graph.settings import Settings
 from layerlab.graph.task import parts_for, schedule_for
-from layerlab.lab.distributed import Group
+from layerlab.lab.process_group import Group
 from layerlab.lab.training import fit
 
 SETTINGS = {

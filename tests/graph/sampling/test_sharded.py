@@ -7,7 +7,7 @@ from pathlib import Path
 from planted_data import planted
 
 from layerlab.graph.store import save_dataset
-from layerlab.lab.distributed import Group, Place
+from layerlab.lab.process_group import Group
 
 from ...ranks import in_ranks
 from .rank_training import SETTINGS, every_model, one_model, task_of
@@ -45,7 +45,7 @@ def test_four_processes_train_as_one_does() -> None:
 def test_shares_are_the_batch_and_weigh_what_they_hold() -> None:
     import torch
 
-    groups = [Group(Place(rank, 4, rank, 4), torch.device("cpu")) for rank in range(4)]
+    groups = [Group(rank, 4, torch.device("cpu")) for rank in range(4)]
     whole = task_of("gcn", None)
     shares = [task_of("gcn", group) for group in groups]
     batches = []

@@ -17,7 +17,7 @@ from layerlab.graph.node_data import Features, NodeDataset
 from layerlab.graph.sampling.inputs import Inputs
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
-from layerlab.lab.distributed import Group, talking
+from layerlab.lab.process_group import Group, talking
 
 PARTITIONS = ("hash", "metis")
 # 2^64 over the golden ratio: neighbours in number are spread over all parts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import nullcontext
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,14 @@ from layerlab.graph.sampling.batching import Batching
 from layerlab.graph.sampling.inference import infer
 from layerlab.graph.sampling.inputs import Inputs
 from layerlab.graph.sampling.neighbours import Sampler
+from layerlab.graph.sampling.partition import PartitionedInputs, check_partition, partitioned
 from layerlab.graph.sampling.propagation import propagate_columns
 from layerlab.graph.sampling.room import room
 from layerlab.graph.settings import Settings
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.task import Judged, Parts, build_model, optimizer_of
+from layerlab.lab.process_group import Group
 from layerlab.lab.training import stream_seed
-
-if TYPE_CHECKING:
-    from layerlab.graph.sampling.partition import PartitionedInputs
-    from layerlab.lab.distributed import Group
 
 # Batches that wait while one is trained on.
 AHEAD = 3
@@ -110,8 +108,6 @@ class BatchTask:
                 raise UserError(
                     "an SGC propagates whole columns of features once, before it trains; leave --partition out"
                 )
-            from layerlab.graph.sampling.partition import check_partition
-
             check_partition(partition)
         self._partition = partition
         self._parted: PartitionedInputs | None = None
@@ -125,8 +121,6 @@ class BatchTask:
         model = build_model(self.settings, self.dataset.num_features, self.dataset.num_classes)
         graph = self.dataset.graph
         if self._partition is not None and self._group is not None and self._parted is None:
-            from layerlab.graph.sampling.partition import partitioned
-
             self.inputs = self._parted = partitioned(self.dataset, self._partition, self._group)
         if self._samples:
             gcn = self.settings.model == "gcn"
