@@ -109,39 +109,9 @@ def check_claims(domains: Sequence[str], options: Options) -> list[CheckedClaim]
                 f"{folder!r}, or choose another --out",
                 file=run.path,
             )
-        if not _is_record(cell.get("check")):
-            raise UserError(
-                f"the record of the claim {claim.id} is damaged; remove the folder {folder!r} to check again",
-                file=run.path,
-            )
         found.append(CheckedClaim(claim, cell["check"]))
     run.finish({"claims": ids, "as_expected": sum(each.as_expected for each in found)})
     return found
-
-
-_TEXT, _NUMBER, _NONE = (str,), (int, float), (type(None),)
-_RECORD: dict[str, tuple[type, ...]] = {"seed": (int,), "full": (bool,), "as_expected": (bool,)}
-_OUTCOME: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("name", "role", "verdict", "slack_reason"), _TEXT),
-    **dict.fromkeys(("measured", "bound", "slack", "tightness"), (*_NUMBER, *_NONE)),
-    **dict.fromkeys(("unmet", "note"), (*_TEXT, *_NONE)),
-    "as_expected": (bool,),
-}
-
-
-def _is_record(record: Any) -> bool:
-    """Whether it is of the form of `layerlab.claims.CheckResult.to_dict`, as far as pages and summaries read it."""
-
-    def fits(value: Any, form: Mapping[str, tuple[type, ...]]) -> bool:
-        return isinstance(value, dict) and all(
-            name in value and isinstance(value[name], types) for name, types in form.items()
-        )
-
-    return (
-        fits(record, _RECORD)
-        and isinstance(record.get("outcomes"), list)
-        and all(fits(entry, _OUTCOME) for entry in record["outcomes"])
-    )
 
 
 def _check(full: bool, claim_id: str, seed: int) -> CellResult:
