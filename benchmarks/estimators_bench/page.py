@@ -135,8 +135,7 @@ def _race(rows: Rows) -> str:
         if (row["problem"], row["optimiser"]) == (p.name, "nevergrad")
     )
     ended = (
-        f" {short} runs of nevergrad ended early by an error of its own (with this version of numpy) and "
-        "count with "
+        f" {short} runs of nevergrad ended early by an error of its own (with this version of numpy) and count with "
         "what they had found."
         if short
         else ""
@@ -144,23 +143,18 @@ def _race(rows: Rows) -> str:
     about = "\n".join(f"- **{p.name}**: {p.about}." for p in PROBLEMS)
     seeds = len({row["seed"] for row in rows})
     return (
-        f"## Ten functions\n\nThe best value found, to be maximised: mean over {seeds} seeds (standard "
-        "deviation); after "
-        "the name the evaluations that each optimiser may spend. + and − say that layerlab is better or "
-        "worse than this "
-        "optimiser, by the 95 % interval of the paired difference over seeds; = that it does not tell. "
-        "Plain REINFORCE "
-        f"has neither baseline nor natural gradient, ranks or restarts, and steps with Adam.{ended} Evaluations "
-        "are calls of the function: our two do not call it again for a sample whose value they know, as "
-        "`optimise` never "
-        "does; the others pay for what they repeat.\n\n"
+        f"## Ten functions\n\nThe best value found, to be maximised: mean over {seeds} seeds (standard deviation); "
+        "after the name the evaluations that each optimiser may spend. + and − say that layerlab is better or worse "
+        "than this optimiser, by the 95 % interval of the paired difference over seeds; = that it does not tell. Plain "
+        f"REINFORCE has neither baseline nor natural gradient, ranks or restarts, and steps with Adam.{ended} "
+        "Evaluations are calls of the function: our two do not call it again for a sample whose value they know, as "
+        "`optimise` never does; the others pay for what they repeat.\n\n"
         + words.table(["function", *names], table)
         + f"\n\n{about}\n\n"
         "![The share of what was found, by evaluations](images/benchmarks-optimisers.svg)\n\n"
-        "0 is the mean of what random search finds in the end, 1 the best value that any optimiser found "
-        "in any run; mean "
-        "over the functions of bits and categories. An optimiser that begins far below random search's "
-        "end begins below 0."
+        "0 is the mean of what random search finds in the end, 1 the best value that any optimiser found in any run; "
+        "mean over the functions of bits and categories. An optimiser that begins far below random search's end "
+        "begins below 0."
     )
 
 
@@ -215,11 +209,9 @@ def _policy(part: dict[str, Any]) -> str:
         for r in part["rows"]
     ]
     return (
-        f"## {policies.ENVIRONMENT}\n\nThe defaults of `layerlab estimator policy`, seeds that were not "
-        "used to choose them; the "
-        f"mean return of {policies.EPISODES} fresh episodes with the weights that were kept, and the time "
-        "of training, with as "
-        "many seeds at once as there are processes.\n\n"
+        f"## {policies.ENVIRONMENT}\n\nThe defaults of `layerlab estimator policy`, seeds that were not used to choose "
+        f"them; the mean return of {policies.EPISODES} fresh episodes with the weights that were kept, and the time of "
+        "training, with as many seeds at once as there are processes.\n\n"
         + words.table(["seed", "mean return", "environment steps", "time", "solved"], rows)
     )
 

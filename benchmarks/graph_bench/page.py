@@ -89,9 +89,8 @@ def _epochs(parts: dict[str, Any], measured: list[str]) -> str:
                     ]
                 )
     note = (
-        "DGL could not be installed beside this torch. Figures of it from another day on such a machine, quoted "
-        "and not "
-        f"comparable to the digit: Cora {words.seconds(targets.DGL_CORA['gcn'])} (GCN) and "
+        "DGL could not be installed beside this torch. Figures of it from another day on such a machine, quoted and "
+        f"not comparable to the digit: Cora {words.seconds(targets.DGL_CORA['gcn'])} (GCN) and "
         f"{words.seconds(targets.DGL_CORA['gat'])} (GAT); arxiv-sized {targets.DGL_SECONDS['gcn']:g} s (GCN), "
         f"{targets.DGL_SECONDS['gat']:g} s and {words.size(targets.DGL_PEAK['gat'])} at the peak (GAT)."
     )
@@ -127,10 +126,8 @@ def _graphs(parts: dict[str, Any], measured: list[str]) -> str:
     ]
     note = (
         "The arxiv-sized graph is drawn by Chung and Lu's model (seed 0): the ends of an edge are drawn with "
-        "probability "
-        "proportional to (rank)^(-2/3), a tail of exponent 2.5; loops and repeats are drawn again, names "
-        "shuffled. Its "
-        "features are standard normal, its labels uniform, its training nodes as many as ogbn-arxiv's."
+        "probability proportional to (rank)^(-2/3), a tail of exponent 2.5; loops and repeats are drawn again, names "
+        "shuffled. Its features are standard normal, its labels uniform, its training nodes as many as ogbn-arxiv's."
     )
     return "## The graphs\n\n" + words.table(head, rows) + "\n\n" + note
 
@@ -163,24 +160,19 @@ def _floors(parts: dict[str, Any], measured: list[str]) -> str:
         *("floor", "measured", "measured / floor"),
     ]
     note = (
-        "Bytes: every array that crosses a layer read or written once. Operations: a multiply-add is two. "
-        "Memory and "
-        "arithmetic are the times that these take at the rates of this machine, measured in the same run: an "
-        "addition of "
-        "arrays of the same footprint, and a dense product. Launches are the kernels and the computing torch operators "
-        "of a step; launching is the measured time of a training step that has as many of both on one number each, one "
-        "step of autograd and one of Adam. The floor is the larger of memory and arithmetic, plus launching. "
-        "Random "
-        "numbers and exponentials are counted and not timed, and gathers of scattered rows are taken to be free."
+        "Bytes: every array that crosses a layer read or written once. Operations: a multiply-add is two. Memory and "
+        "arithmetic are the times that these take at the rates of this machine, measured in the same run: an addition "
+        "of arrays of the same footprint, and a dense product. Launches are the kernels and the computing torch "
+        "operators of a step; launching is the measured time of a training step that has as many of both on one number "
+        "each, one step of autograd and one of Adam. The floor is the larger of memory and arithmetic, plus launching. "
+        "Random numbers and exponentials are counted and not timed, and gathers of scattered rows are taken to be free."
     )
     if "gathering_seconds" in parts.get("arxiv", {}):
         gathering = parts["arxiv"]["gathering_seconds"]
         note += (
-            " They are not: torch's own embedding_bag takes "
-            f"{words.seconds(gathering['gcn'])} to add up the arxiv-sized graph's rows of 16 numbers once, and "
-            f"{words.seconds(gathering['gat'])} for rows of 128; a GCN step does it twice at these widths or "
-            "less, a "
-            "GAT's hidden layer three times."
+            f" They are not: torch's own embedding_bag takes {words.seconds(gathering['gcn'])} to add up the "
+            f"arxiv-sized graph's rows of 16 numbers once, and {words.seconds(gathering['gat'])} for rows of 128; a "
+            "GCN step does it twice at these widths or less, a GAT's hidden layer three times."
         )
     return "## Floors\n\n" + words.table(head, rows) + "\n\n" + note
 
@@ -194,12 +186,10 @@ def _sgc(part: dict[str, Any]) -> str:
     return (
         "## SGC on Cora, features to trained model\n\n"
         + words.table(["", "median", "test accuracy"], rows)
-        + "\n\nBoth train 100 epochs of Adam on propagated features, data loaded and packages imported. "
-        "layerlab's time is "
-        "that of `layerlab graph train cora --model sgc`, an evaluation after every epoch included; "
-        "torch_geometric's is "
-        "without any evaluation. Features are propagated once, for the training nodes; an evaluation propagates "
-        "classes."
+        + "\n\nBoth train 100 epochs of Adam on propagated features, data loaded and packages imported. layerlab's "
+        "time is that of `layerlab graph train cora --model sgc`, an evaluation after every epoch included; "
+        "torch_geometric's is without any evaluation. Features are propagated once, for the training nodes; an "
+        "evaluation propagates classes."
     )
 
 
@@ -220,10 +210,9 @@ def _memory(part: dict[str, Any]) -> str:
             )
         rows[-1][0] += f" ({words.significant(part[kind]['share'])} of torch_geometric's)"
     text = (
-        "The peak of the whole process, as the system counts it, over two training steps, above the idle "
-        "process: packages "
-        "imported, code loaded (a tiny graph was trained on), data there as the package's user holds them. One "
-        "process each. "
+        "The peak of the whole process, as the system counts it, over two training steps, above the idle process: "
+        "packages imported, code loaded (a tiny graph was trained on), data there as the package's user holds them. "
+        "One process each. "
     )
     if "gat" in part:
         text += f"DGL's peak for the GAT, quoted: {words.size(targets.DGL_PEAK['gat'])}."
@@ -249,14 +238,12 @@ def _growth(part: dict[str, Any]) -> str:
         if kind in part:
             time, memory = part[kind]["seconds"], part[kind]["memory"]
             fits.append(
-                f"{name}: seconds grow as edges^{time['exponent']:.2f} (standard error {time['error']:.2f}), "
-                "memory as "
+                f"{name}: seconds grow as edges^{time['exponent']:.2f} (standard error {time['error']:.2f}), memory as "
                 f"edges^{memory['exponent']:.2f} ({memory['error']:.2f})."
             )
     return (
         "## Growth\n\nlayerlab on Chung-Lu graphs of one mean degree (13.8), 128 dense features, each size in a "
-        "process of "
-        "its own. "
+        "process of its own. "
         + " ".join(fits)
         + "\n\n"
         + words.table(["model", "directed edges", "nodes", "median epoch", "memory above idle"], rows)
@@ -276,11 +263,9 @@ def _compile(part: dict[str, Any]) -> str:
     ]
     rows.append(["together", words.seconds(empty["sum_of_first"]), words.seconds(filled["sum_of_first"]), ""])
     return (
-        "## Compilation\n\nThe first training step in a process that finds no compiled kernels, and in one that "
-        "finds "
-        "those which the first has left; the tenth step for comparison. In this order, so a later row finds "
-        "what an earlier "
-        "one has loaded.\n\n"
+        "## Compilation\n\nThe first training step in a process that finds no compiled kernels, and in one that finds "
+        "those which the first has left; the tenth step for comparison. In this order, so a later row finds what an "
+        "earlier one has loaded.\n\n"
         + words.table(["step on Cora", "first ever", "first of a process", "tenth"], rows)
     )
 
@@ -313,11 +298,9 @@ def _gates(parts: dict[str, Any], measured: list[str]) -> str:
             )
     head = ["work", "float64", "float32", "after a short training"]
     return (
-        "## The gate\n\nThe largest difference of outputs, loss and gradients from torch_geometric's, of every "
-        "runner and of "
-        "layerlab's plain torch path, on the same perturbed weights without dropout, relative to the largest "
-        "number. "
-        "float64 of the arxiv-sized work is on a graph of its kind with 20,000 edges. After "
+        "## The gate\n\nThe largest difference of outputs, loss and gradients from torch_geometric's, of every runner "
+        "and of layerlab's plain torch path, on the same perturbed weights without dropout, relative to the largest "
+        "number. float64 of the arxiv-sized work is on a graph of its kind with 20,000 edges. After "
         f"{gate.EPOCHS_WITHOUT} epochs without dropout both must put every node into the same class. With it they draw "
         f"other numbers: test accuracies after {gate.EPOCHS_WITH} epochs (torch_geometric's first), both from a seed's "
         "same weights, and the difference with Student's 95 per cent interval over seeds, which must lie within "

@@ -78,8 +78,7 @@ def _percent(entry: dict[str, float]) -> str:
 def _gate(part: dict[str, Any]) -> str:
     rows = [[name, f"{value:.1e}"] for name, value in part["rows"].items()]
     return (
-        "## The gate\n\nThe largest difference of the ten nearest pairs from all cosines of long-double "
-        "unit vectors "
+        "## The gate\n\nThe largest difference of the ten nearest pairs from all cosines of long-double unit vectors "
         "(kerdock: of the proved coherence from that of all lines of 64 dimensions).\n\n"
         + words.table(["vectors", "difference"], rows)
     )
@@ -100,23 +99,19 @@ def _certify(part: dict[str, Any]) -> str:
     surplus = 100 * (part["block_operations"] / part["half_operations"] - 1)
     return (
         f"## Coherence of {part['count']:,} vectors of {part['dim']:,} dimensions\n\n"
-        f"Operations are those of the half that is needed: {part['count']:,} x {part['count'] - 1:,} / 2 "
-        "products of "
-        f"2 x {part['dim']:,}, {part['half_operations']:.3g} in all, whatever a way really does (one that "
-        "makes the "
-        "whole matrix does twice as many; packed bits do none of them). The rate of torch.mm is that of its "
-        f"float32 products of the same {part['blocks']} blocks, whose {surplus:.1f} % of operations "
-        "beyond the half "
-        f"are counted to its credit: {part['block_rate'] / 1e9:,.0f} GFLOP/s; beside it, that of one block of "
+        f"Operations are those of the half that is needed: {part['count']:,} x {part['count'] - 1:,} / 2 products of 2 "
+        f"x {part['dim']:,}, {part['half_operations']:.3g} in all, whatever a way really does (one that makes the "
+        "whole matrix does twice as many; packed bits do none of them). The rate of torch.mm is that of its float32 "
+        f"products of the same {part['blocks']} blocks, whose {surplus:.1f} % of operations beyond the half are "
+        f"counted to its credit: {part['block_rate'] / 1e9:,.0f} GFLOP/s; beside it, that of one block of "
         f"{part['square']:,} x {part['square']:,}, {part['square_rate'] / 1e9:,.0f} GFLOP/s.\n\n"
         + words.table(
             ["work", "time", "GFLOP/s of the half", "of the same blocks' rate", "of one block's"], rows
         )
         + f"\n\nA certificate of real vectors ({real['arithmetic']}) is wrong by at most {real['error']:.1e} here; one "
-        f"of signs ({signs['arithmetic']}) is exact. Both have the ten nearest pairs, and, unless said, "
-        "the histogram "
-        "of all cosines. The whole product takes "
-        f"{words.size(4 * part['count'] ** 2)} and says nothing of its rounding."
+        f"of signs ({signs['arithmetic']}) is exact. Both have the ten nearest pairs, and, unless said, the "
+        f"histogram of all cosines. The whole product takes {words.size(4 * part['count'] ** 2)} and says nothing of "
+        "its rounding."
     )
 
 
@@ -126,8 +121,7 @@ def _ways(part: dict[str, Any]) -> str:
         for name, row in part["rows"].items()
     ]
     return (
-        f"## Exact products of signs\n\n{part['side']:,} x {part['side']:,} pairs of {part['dim']:,} "
-        "signs; all ways "
+        f"## Exact products of signs\n\n{part['side']:,} x {part['side']:,} pairs of {part['dim']:,} signs; all ways "
         "give the same whole numbers.\n\n" + words.table(["way", "a pair", "times as fast as float32"], rows)
     )
 
@@ -149,11 +143,9 @@ def _kerdock(part: dict[str, Any]) -> str:
     return (
         f"## All {part['lines']:,} lines of {part['dim']:,} dimensions\n\n"
         f"{part['bases']:,} orthonormal bases: {part['lines']:,} lines, {part['pairs']:,} pairs, coherence "
-        f"{part['coherence']:g}; the floor ({part['floor_name']}) is {part['floor']:.6g}. Proved by "
-        "algebra, for all "
+        f"{part['coherence']:g}; the floor ({part['floor_name']}) is {part['floor']:.6g}. Proved by algebra, for all "
         f"pairs: {part['proved_by']}. Measured, {part['measured_pairs']:,} pairs of lines drawn at random: cosines "
-        f"{cosines}. Peak memory {words.size(part['peak_bytes'])}, {words.size(part['above_idle_bytes'])} "
-        "above the "
+        f"{cosines}. Peak memory {words.size(part['peak_bytes'])}, {words.size(part['above_idle_bytes'])} above the "
         "idle process.\n\n" + words.table(["work", "time"], rows)
     )
 
@@ -201,13 +193,10 @@ def _draws(part: dict[str, Any]) -> str:
     ]
     head = ["map", "dimension", "stated", "proved", "failures", "rate", "p of a larger rate"]
     return (
-        f"## Random maps\n\n{part['draws']:,} draws each, fixed in advance; {part['count'] - 1} "
-        "orthonormal points of "
-        f"R^{part['width']}, turned, and 0; ε = {part['eps']:g} (scikit-learn: {part['scikit_learn']} "
-        "dimensions). A map "
-        "fails where one pair's squared distance is off by more than ε. p: of a rate this large or "
-        "larger if the stated "
-        "probability were true (exact binomial test).\n\n"
+        f"## Random maps\n\n{part['draws']:,} draws each, fixed in advance; {part['count'] - 1} orthonormal points of "
+        f"R^{part['width']}, turned, and 0; ε = {part['eps']:g} (scikit-learn: {part['scikit_learn']} dimensions). A "
+        "map fails where one pair's squared distance is off by more than ε. p: of a rate this large or larger if the "
+        "stated probability were true (exact binomial test).\n\n"
         + words.table(head, rows)
         + f"\n\n{part['costs'][0]['count']} rows in float32 to 1,024 dimensions, the least of repeated runs:\n\n"
         + words.table(["d", "Gaussian", "fast", "times as fast", "Gaussian map", "fast map"], costs)

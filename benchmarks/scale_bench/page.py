@@ -96,10 +96,8 @@ def _points(found: dict[str, float]) -> str:
 def _gate(part: dict[str, Any]) -> str:
     rows = [[name, f"{value:.1e}"] for name, value in part["rows"].items()]
     return (
-        "## The gate\n\nOn a small graph of the same kind, before anything is timed: the largest "
-        "difference, of the "
-        f"largest number of the tensor, in float32; allowed {part['allowed']:.0e}. What must be equal to "
-        "the bit or "
+        "## The gate\n\nOn a small graph of the same kind, before anything is timed: the largest difference, of the "
+        f"largest number of the tensor, in float32; allowed {part['allowed']:.0e}. What must be equal to the bit or "
         "the entry has 0.\n\n" + words.table(["what is compared", "difference"], rows)
     )
 
@@ -108,11 +106,9 @@ def _convert(part: dict[str, Any]) -> str:
     tables = sum(part["tables_bytes"].values())
     rows = [[name, words.size(size)] for name, size in part["files_bytes"].items()]
     return (
-        f"## Conversion\n\n`layerlab graph convert`: {words.many(part['listed'])} edges as listed in "
-        "Parquet, "
-        f"{part['edges']:,} distinct ones, {part['nodes']:,} nodes, {part['columns']} features, "
-        f"{part['classes']} classes: "
-        f"{took(part)}. {words.size(tables)} of tables became {words.size(part['bytes'])} of store:\n\n"
+        f"## Conversion\n\n`layerlab graph convert`: {words.many(part['listed'])} edges as listed in Parquet, "
+        f"{part['edges']:,} distinct ones, {part['nodes']:,} nodes, {part['columns']} features, {part['classes']} "
+        f"classes: {took(part)}. {words.size(tables)} of tables became {words.size(part['bytes'])} of store:\n\n"
         + words.table(["file", "size"], rows)
     )
 
@@ -120,15 +116,11 @@ def _convert(part: dict[str, Any]) -> str:
 def _sgc(part: dict[str, Any]) -> str:
     spread = part["propagation"]
     return (
-        f"## SGC\n\n`layerlab graph train` with K = {part['steps']} from the store, {part['epochs']} epochs "
-        "of batches "
-        f"of 1,024, every validation and test node judged after each: {took(part)}. Of that the "
-        "propagation of all "
-        f"features by P, P made on the way, took {words.significant(spread['processor_seconds'])} s of "
-        "processor. Test "
-        f"accuracy {100 * part['metrics']['test_accuracy']:.1f} %: only the cost is meant here, features "
-        "are mostly noise "
-        "and the epochs few."
+        f"## SGC\n\n`layerlab graph train` with K = {part['steps']} from the store, {part['epochs']} epochs of batches "
+        f"of 1,024, every validation and test node judged after each: {took(part)}. Of that the propagation of all "
+        f"features by P, P made on the way, took {words.significant(spread['processor_seconds'])} s of processor. Test "
+        f"accuracy {100 * part['metrics']['test_accuracy']:.1f} %: only the cost is meant here, features are mostly "
+        "noise and the epochs few."
     )
 
 
@@ -138,11 +130,9 @@ def _inference(part: dict[str, Any]) -> str:
     return (
         f"## {heading}\n\nThe outputs of all nodes of a {part['kind'].upper()} of widths "
         f"{', '.join(map(str, part['widths']))}, every neighbour read, each layer computed once: "
-        f"{words.significant(times['processor_seconds'])} s of processor, "
-        f"{words.significant(times['wall_seconds'])} s by "
-        f"the wall, and {words.significant(part['operator']['processor_seconds'])} s of processor before "
-        "that for its "
-        f"operator. The whole process: {took(part)}."
+        f"{words.significant(times['processor_seconds'])} s of processor, {words.significant(times['wall_seconds'])} s "
+        f"by the wall, and {words.significant(part['operator']['processor_seconds'])} s of processor before that for "
+        f"its operator. The whole process: {took(part)}."
     )
 
 
@@ -174,11 +164,9 @@ def _accuracy(part: dict[str, Any]) -> str:
     return (
         f"## Accuracy of mini-batches: {part['name']}\n\nA GCN of two layers, fan-outs "
         f"{' and '.join(map(str, settings['fanouts']))}, judged at the epoch that validation chose; {count} seeds, the "
-        "same splits, weights and settings. Mini-batches less full batches, in points of test accuracy, 95 "
-        "per cent "
-        f"interval of the paired difference: {_points(part['difference'])}. Seconds of processor are those "
-        "of a training "
-        "with its evaluations.\n\n"
+        "same splits, weights and settings. Mini-batches less full batches, in points of test accuracy, 95 per cent "
+        f"interval of the paired difference: {_points(part['difference'])}. Seconds of processor are those of a "
+        "training with its evaluations.\n\n"
         + words.table(["training", "epochs", "test accuracy, %", "s of processor"], rows)
         + _earlier(part)
     )
@@ -221,13 +209,10 @@ def _ranks(part: dict[str, Any]) -> str:
         "s of processor",
     ]
     return (
-        "## One process and two\n\n`layerlab graph train STORE --processes N`, a GCN of three layers of "
-        "width 256 on "
-        f"{words.many(part['edges'])} listed edges of {words.many(part['nodes'])} nodes, {part['train']:,} "
-        "of which train; "
-        f"{part['epochs']} epochs with their evaluations, which the first process does alone. Every process "
-        "draws its "
-        "batches in a thread of its own, so that on two cores two processes have no core to spare.\n\n"
+        "## One process and two\n\n`layerlab graph train STORE --processes N`, a GCN of three layers of width 256 on "
+        f"{words.many(part['edges'])} listed edges of {words.many(part['nodes'])} nodes, {part['train']:,} of which "
+        f"train; {part['epochs']} epochs with their evaluations, which the first process does alone. Every process "
+        "draws its batches in a thread of its own, so that on two cores two processes have no core to spare.\n\n"
         + words.table(head, rows)
     )
 
@@ -244,8 +229,7 @@ def _memory(part: dict[str, Any]) -> str:
         for row in part["rows"]
     ]
     return (
-        "## The estimate of memory\n\nWhat the command reckons before it starts, and what the process asked "
-        "for above "
+        "## The estimate of memory\n\nWhat the command reckons before it starts, and what the process asked for above "
         "what it held with its data loaded, over a few steps and an evaluation.\n\n"
         + words.table(["training", "estimated", "measured", "measured / estimated"], rows)
     )

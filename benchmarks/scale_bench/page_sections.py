@@ -50,18 +50,13 @@ def epoch(part: dict[str, Any]) -> str:
     heading = {"gcn": "An epoch of a GCN", "gat": "An epoch of a GAT"}[part["kind"]]
     return (
         f"## {heading}\n\nThree layers of width {part['width']}, dropout 0.5, fan-outs "
-        f"{', '.join(map(str, part['fanouts']))}, batches of {part['size']:,}, {part['training_nodes']:,} "
-        "training nodes: "
-        f"{count} batches an epoch. Batches were timed in turn, {part['rounds']} rounds; an epoch is their "
-        "median times "
-        f"{count}, not measured to its end. A batch reads ({sizes}).\n\n"
-        "torch_geometric's own NeighborLoader needs pyg-lib or torch-sparse: neither is on the registry as "
-        "a built "
-        "package, and torch-sparse could not be compiled in an hour. So it is compared in two ways. Whole "
-        "batches, drawn, "
-        "gathered and stepped one after the other: torch_geometric's layers with `trim_to_layer`, fed by a "
-        "sampler in "
-        f"numpy with NeighborLoader's meaning, which is what a user without pyg-lib can have.\n\n"
+        f"{', '.join(map(str, part['fanouts']))}, batches of {part['size']:,}, {part['training_nodes']:,} training "
+        f"nodes: {count} batches an epoch. Batches were timed in turn, {part['rounds']} rounds; an epoch is their "
+        f"median times {count}, not measured to its end. A batch reads ({sizes}).\n\n"
+        "torch_geometric's own NeighborLoader needs pyg-lib or torch-sparse: neither is on the registry as a built "
+        "package, and torch-sparse could not be compiled in an hour. So it is compared in two ways. Whole batches, "
+        "drawn, gathered and stepped one after the other: torch_geometric's layers with `trim_to_layer`, fed by a "
+        "sampler in numpy with NeighborLoader's meaning, which is what a user without pyg-lib can have.\n\n"
         + words.table(
             [
                 f"{kind}, whole batches",
@@ -73,8 +68,7 @@ def epoch(part: dict[str, Any]) -> str:
             ],
             whole,
         )
-        + "\n\nAnd steps alone on the very same blocks, drawn and gathered beforehand by ours: neither "
-        "sampling nor "
+        + "\n\nAnd steps alone on the very same blocks, drawn and gathered beforehand by ours: neither sampling nor "
         f"features are counted. {_forms(part)}\n\n"
         + words.table([f"{kind}, steps alone", "s of processor a step", "times ours"], alone)
         + (
@@ -83,10 +77,8 @@ def epoch(part: dict[str, Any]) -> str:
             else ""
         )
         + f"\n\nOf our batch, drawing takes {drawing['drawing']:.2f} s of processor and gathering "
-        f"{drawing['gathering']:.2f} s. As a training has it, drawn by a thread in the background, a batch "
-        "took "
-        f"{behind['processor_seconds']:.2f} s of processor and {behind['wall_seconds']:.2f} s by the wall. "
-        "The race: "
+        f"{drawing['gathering']:.2f} s. As a training has it, drawn by a thread in the background, a batch took "
+        f"{behind['processor_seconds']:.2f} s of processor and {behind['wall_seconds']:.2f} s by the wall. The race: "
         f"{took(part)} (all contestants in one process)."
     )
 
@@ -94,9 +86,8 @@ def epoch(part: dict[str, Any]) -> str:
 def _forms(part: dict[str, Any]) -> str:
     if MATRICES in part["alone"]:
         return (
-            "Edges: a list of edges with values, trimmed after each layer. Matrices: torch's compressed "
-            "rows, the"
-            " faster form."
+            "Edges: a list of edges with values, trimmed after each layer. Matrices: torch's compressed rows, the "
+            "faster form."
         )
     return f"{EDGES.split(', ')[1].capitalize()}: trimmed after each layer."
 
@@ -117,22 +108,17 @@ def scaling(part: dict[str, Any]) -> str:
     return (
         "## Growth\n\nSeconds of processor. The batch is a GCN's as above.\n\n"
         + words.table(["graph", *shown], rows)
-        + "\n\n![Seconds of processor over edges, measured and "
-        "fitted](images/benchmarks-scale-growth.svg)\n\n"
-        "Fitted: cost = a + b E + c n with E edges and n nodes, none of them negative, by least squares of "
-        "the relative "
-        "residuals, which stand in the order of the table above. "
-        f"{len(rows)} graphs say little more than three coefficients do.\n\n"
+        + "\n\n![Seconds of processor over edges, measured and fitted](images/benchmarks-scale-growth.svg)\n\n"
+        "Fitted: cost = a + b E + c n with E edges and n nodes, none of them negative, by least squares of the "
+        f"relative residuals, which stand in the order of the table above. {len(rows)} graphs say little more than "
+        "three coefficients do.\n\n"
         + words.table(["cost", "a", "b, a million E", "c, a million n", "residuals"], _linear(found))
-        + "\n\nWhere the residuals are large, the cost of an entry is not the same in all graphs: the 64 "
-        "bytes a node "
-        "that a product reads at random lie in a cache in the small ones and not in the large. For those "
-        "the form cost "
-        "= k E^p n^q does better:\n\n"
+        + "\n\nWhere the residuals are large, the cost of an entry is not the same in all graphs: the 64 bytes a node "
+        "that a product reads at random lie in a cache in the small ones and not in the large. For those the form "
+        "cost = k E^p n^q does better:\n\n"
         + words.table(["cost", "p", "q", "residuals"], _powers(found))
-        + "\n\nA batch's cost is bounded by its fan-outs, so neither form holds beyond these sizes: a field "
-        "grows until "
-        "few of its nodes meet again."
+        + "\n\nA batch's cost is bounded by its fan-outs, so neither form holds beyond these sizes: a field grows "
+        "until few of its nodes meet again."
     )
 
 

@@ -105,10 +105,9 @@ def _quantities(parts: dict[str, Any]) -> str:
         "## What it takes\n\n"
         + words.table(["what", "formula", "papers100M"], rows)
         + f"\n\nA batch is taken to read what one of the measured graph did ({found['nodes']:,} nodes, "
-        f"{found['messages']:,} messages): its fan-outs bound it by {found['most']:,} nodes, whatever the "
-        "size of the "
-        "graph. On a larger graph fewer of the drawn nodes meet again, so it reads more than here, and less "
-        "than that."
+        f"{found['messages']:,} messages): its fan-outs bound it by {found['most']:,} nodes, whatever the size of "
+        "the graph. On a larger graph fewer of the drawn nodes meet again, so it reads more than here, and less than "
+        "that."
     )
 
 
@@ -134,15 +133,11 @@ def _machines(parts: dict[str, Any]) -> str:
     head += ["computing a step", "disk", "network", "bound by", "an epoch"]
     machine = machines.MACHINES[0]
     return (
-        "## On which machine\n\nAt most a rank for every two cores (one draws, one computes). Each rank "
-        "makes a P of its "
-        "own; what is left of the memory holds features in the system's page cache. Of ranks, the number is "
-        "taken that "
-        "makes the epoch shortest. Several machines hold a part of the features each, dealt by a hash. Disk: "
-        f"{machine.disk_reads:,.0f} random pages a second; network: {machine.network * 8 / 1e9:.0f} Gbit/s "
-        "a machine: "
-        "assumptions, not measurements. An epoch is batches / ranks x the slowest of computing, disk and "
-        "network: the "
+        "## On which machine\n\nAt most a rank for every two cores (one draws, one computes). Each rank makes a P of "
+        "its own; what is left of the memory holds features in the system's page cache. Of ranks, the number is taken "
+        "that makes the epoch shortest. Several machines hold a part of the features each, dealt by a hash. Disk: "
+        f"{machine.disk_reads:,.0f} random pages a second; network: {machine.network * 8 / 1e9:.0f} Gbit/s a machine: "
+        "assumptions, not measurements. An epoch is batches / ranks x the slowest of computing, disk and network: the "
         "least that can be hoped for, as cores of one machine share its memory's bandwidth.\n\n"
         + words.table(head, rows)
     )
@@ -180,13 +175,10 @@ def _network(parts: dict[str, Any]) -> str:
         "computing",
     ]
     return (
-        "## The network, when the features are partitioned\n\nFetched: share remote x nodes read x 4 F. "
-        "Gradients: "
-        "2 (p - 1) / p x 4 x parameters, a ring. On the network: all ranks of a machine together, divided "
-        "by its "
-        "bandwidth. What share a partition leaves remote depends on the graph; 30 and 10 % are examples, "
-        "that of a hash "
-        "is (p - 1) / p.\n\n" + words.table(head, rows)
+        "## The network, when the features are partitioned\n\nFetched: share remote x nodes read x 4 F. Gradients: 2 "
+        "(p - 1) / p x 4 x parameters, a ring. On the network: all ranks of a machine together, divided by its "
+        "bandwidth. What share a partition leaves remote depends on the graph; 30 and 10 % are examples, that of a "
+        "hash is (p - 1) / p.\n\n" + words.table(head, rows)
     )
 
 
@@ -197,39 +189,27 @@ def _breaks(parts: dict[str, Any]) -> str:
     wide, narrow = values["P"], 8.0 * target.entries + 8.0 * target.nodes
     once, often = (values[f"converting {how}, one core"] for how in ("in one run", "with --memory 1GB"))
     items = [
-        f"**P, which every rank makes for itself.** It has {target.entries:,} entries, more than 2^31 - 1: "
-        "offsets have to "
-        "be int64, the program keeps columns in the type of the offsets, and twice (as graph and as "
-        "tensors), so P takes "
-        f"{size(round(wide))} where 32-bit columns would take {size(round(narrow))}. It is made in memory "
-        "before the first "
-        "batch; the store itself, mapped once for all ranks, would do for an unweighted graph, whose "
-        "entries of P follow "
-        "from two degrees.",
-        f"**The features, where they are not in memory.** A batch reads {found['nodes']:,} random rows in "
-        f"{blocks} blocks of "
-        f"{plan.WIDTH} columns, so up to {found['nodes'] * blocks:,.0f} pages: "
-        f"{duration(found['nodes'] * blocks / machine.disk_reads)} at {machine.disk_reads:,.0f} a second, "
-        "against "
-        f"{duration(found['seconds'])} of computing. The blocks serve propagation by columns; a store by "
-        "rows would read "
-        f"{found['nodes']:,} pages.",
+        f"**P, which every rank makes for itself.** It has {target.entries:,} entries, more than 2^31 - 1: offsets "
+        "have to be int64, the program keeps columns in the type of the offsets, and twice (as graph and as tensors), "
+        f"so P takes {size(round(wide))} where 32-bit columns would take {size(round(narrow))}. It is made in memory "
+        "before the first batch; the store itself, mapped once for all ranks, would do for an unweighted graph, whose "
+        "entries of P follow from two degrees.",
+        f"**The features, where they are not in memory.** A batch reads {found['nodes']:,} random rows in {blocks} "
+        f"blocks of {plan.WIDTH} columns, so up to {found['nodes'] * blocks:,.0f} pages: "
+        f"{duration(found['nodes'] * blocks / machine.disk_reads)} at {machine.disk_reads:,.0f} a second, against "
+        f"{duration(found['seconds'])} of computing. The blocks serve propagation by columns; a store by rows would "
+        f"read {found['nodes']:,} pages.",
         "**The conversion reads the edges once more for every run of rows**, "
-        f"{values['runs of rows with --memory 1GB']:,.0f} times with `--memory 1GB`: {duration(often)} of "
-        "one core. With "
-        f"{size(round(values['--memory for one run']))} it is one run, {duration(once)}.",
-        f"**Inference over all nodes** holds {size(round(values['activations of inference']))} of "
-        "activations: in a file on "
-        "the disk where memory lacks, and that file has to be read at random.",
+        f"{values['runs of rows with --memory 1GB']:,.0f} times with `--memory 1GB`: {duration(often)} of one core. "
+        f"With {size(round(values['--memory for one run']))} it is one run, {duration(once)}.",
+        f"**Inference over all nodes** holds {size(round(values['activations of inference']))} of activations: in a "
+        "file on the disk where memory lacks, and that file has to be read at random.",
     ]
     numbered = "\n".join(f"{place}. {item}" for place, item in enumerate(items, 1))
     return (
         f"## Where it breaks first\n\n{numbered}\n\nWhat does not break: columns are node numbers, and "
-        f"{target.nodes:,} is "
-        "below 2^31; offsets are int64 in every store, and the kernels of the sampler and of the products "
-        "reckon with "
-        "offsets beyond 2^31 (`tests/graph/store/test_large_offsets.py` opens a store of so many entries, "
-        "draws from its "
-        "last rows and multiplies them). The certificate's Lanczos steps want P in float64: "
+        f"{target.nodes:,} is below 2^31; offsets are int64 in every store, and the kernels of the sampler and of the "
+        "products reckon with offsets beyond 2^31 (`tests/graph/store/test_large_offsets.py` opens a store of so many "
+        "entries, draws from its last rows and multiplies them). The certificate's Lanczos steps want P in float64: "
         f"{size(round(16.0 * target.entries))} with 64-bit columns."
     )

@@ -182,10 +182,9 @@ KERNEL_LINEAR = Claim(
     title="With sim = φ(q)·φ(k) the sums over keys can be formed first",
     source="Homework 4, question 1.3.1; Katharopoulos et al., Transformers are RNNs (ICML 2020)",
     statement=(
-        "Σ_j φ(q_i)·φ(k_j) v_j / Σ_j φ(q_i)·φ(k_j) = φ(q_i)ᵀ (Σ_j φ(k_j) v_jᵀ) / φ(q_i)ᵀ Σ_j φ(k_j), causal sums over"
-        " j ≤ i; measured: max |grouping − definition| over rows, of this formula and of `linear_attention` with its"
-        " kernels and without;"
-        " the cost: attention.kernel-linear-cost"
+        "Σ_j φ(q_i)·φ(k_j) v_j / Σ_j φ(q_i)·φ(k_j) = φ(q_i)ᵀ (Σ_j φ(k_j) v_jᵀ) / φ(q_i)ᵀ Σ_j φ(k_j), causal sums over "
+        "j ≤ i; measured: max |grouping − definition| over rows, of this formula and of `linear_attention` with its "
+        "kernels and without; the cost: attention.kernel-linear-cost"
     ),
     hypotheses=_FEATURES,
     relation="==",

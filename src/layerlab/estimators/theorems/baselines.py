@@ -55,9 +55,8 @@ BASELINE = Claim(
     title="The variance with a constant baseline",
     source="beyond homework 4, question 2.2",
     statement=(
-        f"{SETUP}: with a constant baseline b, Var[(f(a) − b) ∂ log p(a)/∂θ_1] = μ (1 − μ) (1 − μ − b)² "
-        "x_1²; measured: by "
-        "enumeration, the score by autograd"
+        f"{SETUP}: with a constant baseline b, Var[(f(a) − b) ∂ log p(a)/∂θ_1] = μ (1 − μ) (1 − μ − b)² x_1²; "
+        "measured: by enumeration, the score by autograd"
     ),
     hypotheses=(FINITE,),
     relation="==",
@@ -135,9 +134,8 @@ MEAN_BASELINE = Claim(
     title="The mean reward as a baseline is worse than none for μ > 2/3",
     source="beyond homework 4, question 2.2",
     statement=(
-        f"{SETUP}: Var with b = E[f] = μ exceeds Var without a baseline exactly where |1 − 2μ| > 1 − μ, "
-        "that is for μ > 2/3; "
-        "measured: the root of the difference of the deviations, by enumeration"
+        f"{SETUP}: Var with b = E[f] = μ exceeds Var without a baseline exactly where |1 − 2μ| > 1 − μ, that is for μ "
+        "> 2/3; measured: the root of the difference of the deviations, by enumeration"
     ),
     hypotheses=("x_1 ≠ 0",),
     relation="==",

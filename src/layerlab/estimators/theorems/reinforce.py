@@ -63,9 +63,8 @@ CLOSED_FORM = Claim(
     title="The REINFORCE estimator of a Bernoulli output in closed form",
     source="Homework 4, question 2.1",
     statement=(
-        f"{SETUP}: g_d = f(a) ∂ log p(a)/∂θ_d = f(a) (a − μ) x_d = a (1 − μ) x_d; measured: the largest "
-        "difference from "
-        "autograd over both outcomes and all d"
+        f"{SETUP}: g_d = f(a) ∂ log p(a)/∂θ_d = f(a) (a − μ) x_d = a (1 − μ) x_d; measured: the largest difference "
+        "from autograd over both outcomes and all d"
     ),
     hypotheses=(FINITE, "a is 0 or 1"),
     relation="==",
@@ -101,8 +100,7 @@ UNBIASED = Claim(
     title="REINFORCE is unbiased, by enumeration",
     source="Homework 4, question 2.1",
     statement=(
-        f"{SETUP}: E[g] = μ (1 − μ) x_d = ∂J/∂θ_d; measured: the largest difference over d between the "
-        "mean over both "
+        f"{SETUP}: E[g] = μ (1 − μ) x_d = ∂J/∂θ_d; measured: the largest difference over d between the mean over both "
         "outcomes and the derivative of J by autograd"
     ),
     hypotheses=(FINITE,),
@@ -311,9 +309,8 @@ SLOW_LEARNING = Claim(
     title="Learning is slow where μ is small: the noise outgrows the signal",
     source="Homework 4, question 2.3",
     statement=(
-        f"{SETUP}: Var[g_1] / E[g_1]² = (1 − μ)/μ, which grows without bound as μ → 0; the mean μ (1 − μ) "
-        "x_1 itself vanishes "
-        "at both ends"
+        f"{SETUP}: Var[g_1] / E[g_1]² = (1 − μ)/μ, which grows without bound as μ → 0; the mean μ (1 − μ) x_1 itself "
+        "vanishes at both ends"
     ),
     hypotheses=(FINITE,),
     relation="==",
@@ -355,9 +352,8 @@ HINT_AS_PRINTED = Claim(
     title="The hint's second moment of a Bernoulli variable",
     source="Homework 4, question 2.2, hint",
     statement=(
-        "a ~ Bernoulli(μ): E[a²] = μ (1 − μ), as printed. Refuted: a² = a, so E[a²] = μ; μ (1 − μ) is "
-        "the variance, the "
-        "second moment about the mean"
+        "a ~ Bernoulli(μ): E[a²] = μ (1 − μ), as printed. Refuted: a² = a, so E[a²] = μ; μ (1 − μ) is the variance, "
+        "the second moment about the mean"
     ),
     hypotheses=("0 < μ < 1",),
     relation="==",

@@ -137,9 +137,8 @@ LOO = Claim(
     title="Leave-one-out is unbiased",
     source="beyond homework 4; Kool, van Hoof and Welling 2019",
     statement=(
-        "x_1 ... x_K independent, K ≥ 2: E[1/K Σ_i (f(x_i) − 1/(K−1) Σ_(j≠i) f(x_j)) s(x_i)] = "
-        "∂E[f]/∂logits; measured: "
-        "the largest difference between the mean over all tuples of outcomes and the derivative by autograd"
+        "x_1 ... x_K independent, K ≥ 2: E[1/K Σ_i (f(x_i) − 1/(K−1) Σ_(j≠i) f(x_j)) s(x_i)] = ∂E[f]/∂logits; "
+        "measured: the largest difference between the mean over all tuples of outcomes and the derivative by autograd"
     ),
     hypotheses=(INSIDE,),
     relation="==",
@@ -252,8 +251,7 @@ DISARM_VARIANCE = Claim(
     title="DisARM's variance is not above ARM's",
     source="beyond homework 4; Dong, Mnih and Tucker 2020, section 3",
     statement=(
-        "DisARM = E[ARM | b, b'], so Var[DisARM_d] ≤ Var[ARM_d] for every d (Rao and Blackwell); "
-        "measured: the largest "
+        "DisARM = E[ARM | b, b'], so Var[DisARM_d] ≤ Var[ARM_d] for every d (Rao and Blackwell); measured: the largest "
         "difference over d, by an exact quadrature over u"
     ),
     hypotheses=(INSIDE,),
@@ -304,8 +302,7 @@ LOO_VARIANCE = Claim(
     title="The variance of leave-one-out in closed form",
     source="beyond homework 4; Hoeffding 1948 (U-statistics)",
     statement=(
-        "with h = f − E[f] and g = E[h s]: K Var[leave-one-out] = Var[h s] + (g² + E[h²] E[s²])/(K − 1), "
-        "coordinate by "
+        "with h = f − E[f] and g = E[h s]: K Var[leave-one-out] = Var[h s] + (g² + E[h²] E[s²])/(K − 1), coordinate by "
         "coordinate; measured: the largest difference from the variance over all tuples of outcomes"
     ),
     hypotheses=(INSIDE,),

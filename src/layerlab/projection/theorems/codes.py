@@ -137,9 +137,8 @@ UNIT_AS_PRINTED = Claim(
     title="As printed: M e_i over its squared norm is a unit vector",
     source="Solutions, question 2.1.1, as printed",
     statement=(
-        "U = {M e_i/‖M e_i‖²} has ‖u‖ = 1 for all u. False: ‖u‖ = 1/‖M e_i‖, which is 1 only where the map keeps the"
-        " length"
-        " exactly; M e_i/‖M e_i‖ has; measured: the largest |‖u‖ − 1|; bound: 0"
+        "U = {M e_i/‖M e_i‖²} has ‖u‖ = 1 for all u. False: ‖u‖ = 1/‖M e_i‖, which is 1 only where the map keeps the "
+        "length exactly; M e_i/‖M e_i‖ has; measured: the largest |‖u‖ − 1|; bound: 0"
     ),
     hypotheses=("the theorem promises two vectors at least",),
     relation="==",
@@ -189,9 +188,8 @@ COUNTS = Claim(
     title="Random signs give at least as many vectors as the document promises",
     source="Beyond the document: Hoeffding's inequality and the union over pairs",
     statement=(
-        "⌊exp(n δ²/72)⌋ − 1 ≤ ⌊exp(n δ²/4)⌋, and no more than the floors of Welch and Levenshtein leave; measured:"
-        " the left"
-        " side; bound: the smaller of the others"
+        "⌊exp(n δ²/72)⌋ − 1 ≤ ⌊exp(n δ²/4)⌋, and no more than the floors of Welch and Levenshtein leave; measured: the "
+        "left side; bound: the smaller of the others"
     ),
     hypotheses=("0 < δ < 1",),
     relation="<=",
@@ -255,9 +253,8 @@ RADEMACHER = Claim(
     title="⌊√p exp(n δ²/4)⌋ random sign vectors stay below δ, but for the probability p",
     source="Hoeffding 1963, and the union over all pairs",
     statement=(
-        "N (N − 1) exp(−n δ²/2) bounds the probability that a pair of N random sign vectors has |cos| > δ; measured:"
-        " the"
-        f" share of {DRAWS} draws ({FULL_DRAWS:,} with --full) with such a pair; bound: p"
+        "N (N − 1) exp(−n δ²/2) bounds the probability that a pair of N random sign vectors has |cos| > δ; measured: "
+        f"the share of {DRAWS} draws ({FULL_DRAWS:,} with --full) with such a pair; bound: p"
     ),
     hypotheses=("N ≥ 2", "the number of draws is fixed in advance"),
     relation="<=",

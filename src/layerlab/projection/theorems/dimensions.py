@@ -60,9 +60,8 @@ CLASSIC = Claim(
     title="The exact tails are below the classic bound, so the exact dimension is never larger",
     source="Dasgupta and Gupta 2003, lemma 2.2",
     statement=(
-        "P(|χ²_n/n − 1| > ε) ≤ 2 exp(−n (ε²/2 − ε³/3)/2); measured: the largest logarithm of left over right on a"
-        " grid of"
-        " n and ε; bound: 0"
+        "P(|χ²_n/n − 1| > ε) ≤ 2 exp(−n (ε²/2 − ε³/3)/2); measured: the largest logarithm of left over right on a grid "
+        "of n and ε; bound: 0"
     ),
     hypotheses=("0 < ε < 1", "the tails do not underflow"),
     relation="<=",
@@ -121,9 +120,8 @@ MOMENTS = Claim(
     title="Random signs, dense or a third of them, fail no more often than their moments allow",
     source="Achlioptas 2003, theorem 1.1, with the best h in both tails",
     statement=(
-        "P(|‖A x‖²/‖x‖² − 1| > ε) ≤ exp(−n (ε − ln(1 + ε))/2) + exp(n min_h [ln(1 − h + 3h²/2) + h (1 − ε)]);"
-        " measured, by"
-        " full enumeration: the largest logarithm of left over right on a grid of n and ε; bound: 0"
+        "P(|‖A x‖²/‖x‖² − 1| > ε) ≤ exp(−n (ε − ln(1 + ε))/2) + exp(n min_h [ln(1 − h + 3h²/2) + h (1 − ε)]); "
+        "measured, by full enumeration: the largest logarithm of left over right on a grid of n and ε; bound: 0"
     ),
     hypotheses=("entries ±1/√n, or 0 and ±√(3/n) with density 1/3", "0 < ε < 1"),
     relation="<=",
@@ -212,11 +210,9 @@ IMPLIED = Claim(
     title="scikit-learn's dimension, which states no probability, fails with at most 0.112",
     source="Beyond the document",
     statement=(
-        "at n = ⌊4 ln N/(ε²/2 − ε³/3)⌋ a Gaussian map fails with probability at most 10 P(|Z| > √(4 ln 5)) = 0.1117,"
-        " the"
-        " limit for N = 5 as ε → 0; its classic proof leaves 1 − 1/N; measured: the largest union bound with exact"
-        " tails"
-        " on a grid of N and ε"
+        "at n = ⌊4 ln N/(ε²/2 − ε³/3)⌋ a Gaussian map fails with probability at most 10 P(|Z| > √(4 ln 5)) = 0.1117, "
+        "the limit for N = 5 as ε → 0; its classic proof leaves 1 − 1/N; measured: the largest union bound with exact "
+        "tails on a grid of N and ε"
     ),
     hypotheses=("N ≥ 2", "0 < ε < 1"),
     relation="<=",
@@ -250,10 +246,9 @@ EIGHT = Claim(
     title="As printed: n ≥ 8 ln N/ε² is enough for every ε in (0, 1)",
     source="Solutions, question 2.1.1 (the lemma it uses), as printed",
     statement=(
-        "the lemma is stated with n ≥ 8 ln N/ε² for all ε; proved by a Gaussian map, the expected number of pairs"
-        " beyond ε"
-        " must stay below 1. It does not: the upper tail decays as exp(−n (ε²/2 − ε³/3 + …)/2); measured: that number;"
-        " bound: 1. (The lemma only says that some map exists, which this does not refute.)"
+        "the lemma is stated with n ≥ 8 ln N/ε² for all ε; proved by a Gaussian map, the expected number of pairs "
+        "beyond ε must stay below 1. It does not: the upper tail decays as exp(−n (ε²/2 − ε³/3 + …)/2); measured: that "
+        "number; bound: 1. (The lemma only says that some map exists, which this does not refute.)"
     ),
     hypotheses=("N ≥ 2", "0 < ε < 1"),
     relation="<=",

@@ -144,9 +144,8 @@ KERDOCK = Claim(
     title="(n² + 2n)/2 lines of R^n meet at 1/√n, for n = 4^k",
     source="Kerdock 1972; Cameron and Seidel 1973; Calderbank, Cameron, Kantor and Seidel 1997",
     statement=(
-        "n/2 + 1 orthonormal bases, all cosines between them ±1/√n; measured: the coherence over all pairs; bound:"
-        " 1/√n,"
-        " which is Levenshtein's floor for that count"
+        "n/2 + 1 orthonormal bases, all cosines between them ±1/√n; measured: the coherence over all pairs; bound: "
+        "1/√n, which is Levenshtein's floor for that count"
     ),
     hypotheses=("n = 4^k", "all (n² + 2n)/2 lines"),
     relation="==",

@@ -130,10 +130,9 @@ JL = Claim(
     title="A random map keeps all squared distances within 1 ± ε, but for a stated probability",
     source="Solutions, question 2.1.1 (the lemma it uses); Johnson and Lindenstrauss 1984; Achlioptas 2003",
     statement=(
-        "N points; n by exact χ² tails (Gaussian), by moments (signs, sparse signs of density 1/3), or n ≥ 8 ln N/ε²"
-        " for"
-        " small ε: P(some squared distance is off by more than ε) ≤ N (N − 1)/2 · P(one is); measured: the share of"
-        f" {DRAWS} maps ({FULL_DRAWS:,} with --full) for which one is off; bound: the stated probability"
+        "N points; n by exact χ² tails (Gaussian), by moments (signs, sparse signs of density 1/3), or n ≥ 8 ln N/ε² "
+        "for small ε: P(some squared distance is off by more than ε) ≤ N (N − 1)/2 · P(one is); measured: the share of "
+        f"{DRAWS} maps ({FULL_DRAWS:,} with --full) for which one is off; bound: the stated probability"
     ),
     hypotheses=("at least two points, all different", "0 < ε < 1", "the number of maps is fixed in advance"),
     relation="<=",
