@@ -106,3 +106,12 @@ def plain_ticks(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter(lambda value, _: "")
+
+
+def growth_scales(axes: Any) -> None:
+    """Both logarithmic: below counts as `words.many` tells them, at the side plain numbers."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: words.many(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    plain_ticks(axes.yaxis)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bench_common import words
-from bench_common.figures import plain_ticks, ratio_figure, standalone
+from bench_common.figures import growth_scales, ratio_figure, standalone
 
 from graph_bench import targets
 from graph_bench.runners import FIELD, WHOLE
@@ -76,8 +75,7 @@ def _growth_figure(part: dict[str, Any], kinds: Sequence[str]) -> str:
             below = 48 + ((1 - place) * height if narrow else 0)
             axes = canvas.place_axes(drawing, left, above, right, below)
             axes.grid()
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+            growth_scales(axes)
             for series, kind in enumerate(kinds):
                 tone, fit = canvas.colour(series), part[kind][fit_name]
                 x = np.array([row["directed_edges"] for row in part[kind]["rows"]], float)
@@ -91,9 +89,6 @@ def _growth_figure(part: dict[str, Any], kinds: Sequence[str]) -> str:
                 )
             axes.set_xlabel("directed edges")
             axes.set_ylabel(label)
-            plain_ticks(axes.yaxis)
-            axes.xaxis.set_major_formatter(lambda value, _: words.many(value))
-            axes.xaxis.set_minor_formatter(lambda value, _: "")
         canvas.draw_key(drawing, keys)
         return drawing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench_common import words
-from bench_common.figures import plain_ticks, ratio_figure, standalone
+from bench_common.figures import growth_scales, ratio_figure, standalone
 
 from layerlab.lab.report import canvas
 from layerlab.lab.report.canvas import PAPER
@@ -70,8 +70,7 @@ def _growth(part: dict[str, Any]) -> str:
                 *(drawing, 64, top + place * height, 12, 48 + (len(_PANELS) - 1 - place) * height)
             )
             axes.grid()
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+            growth_scales(axes)
             edges = [row["edges"] for row in part["rows"]]
             fitted = [growth.predicted(fits[name], row["edges"], row["nodes"]) for row in part["rows"]]
             seconds = [row["seconds"][name] for row in part["rows"]]
@@ -82,9 +81,6 @@ def _growth(part: dict[str, Any]) -> str:
             hover[f"growth-{name}"] = f"{label}: seconds of processor"
             axes.set_ylabel(f"{label}, s")
             axes.set_xlabel("edges")
-            plain_ticks(axes.yaxis)
-            axes.xaxis.set_major_formatter(lambda value, _: words.many(value))
-            axes.xaxis.set_minor_formatter(lambda value, _: "")
         canvas.draw_key(drawing, keys)
         return drawing
 
