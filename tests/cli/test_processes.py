@@ -20,7 +20,7 @@ Cli = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlab.lab.race.available_cores", lambda: 2)
+    monkeypatch.setattr("layerlab.lab.machine.available_cores", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

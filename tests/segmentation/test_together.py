@@ -55,7 +55,7 @@ def test_the_command_trains_in_processes(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("layerlab.lab.race.available_cores", lambda: 2)
+    monkeypatch.setattr("layerlab.lab.machine.available_cores", lambda: 2)
     options = ("--count", 30, "--size", 16, "--widths", "4,8", "--epochs", 2, "--batch", 5, "--threads", 1)
     result = cli(
         "segment", "train", "digits", *options, "--json", "--out", tmp_path / "run", "--processes", 2

@@ -78,7 +78,7 @@ def optimise(
     from layerlab.cli.output import print_json, say
     from layerlab.estimators.optimise.run import Evaluation
     from layerlab.estimators.optimise.run import optimise as search
-    from layerlab.lab.records import environment
+    from layerlab.lab.machine import environment
     from layerlab.lab.subjects import notice
 
     space = options.space(bits, categories, gaussian)

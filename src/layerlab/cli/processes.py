@@ -40,7 +40,7 @@ def start(count: int) -> None:
 
     if count == 1 or launching.launched():
         return
-    from layerlab.lab.race import available_cores
+    from layerlab.lab.machine import available_cores
     from layerlab.lab.rendezvous import place
 
     if place() is not None:

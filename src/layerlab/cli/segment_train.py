@@ -110,7 +110,7 @@ def train(
 
     from layerlab.cli import progress
     from layerlab.cli.output import print_json, say
-    from layerlab.lab.race import available_cores
+    from layerlab.lab.machine import available_cores
     from layerlab.lab.report.page import write
     from layerlab.segmentation.inspection import training_page
     from layerlab.segmentation.runs import train_run

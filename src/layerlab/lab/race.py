@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from layerlab.errors import UserError
+from layerlab.lab.machine import available_cores
 from layerlab.lab.preloading import start_method
 from layerlab.lab.records import RunFolder
 from layerlab.lab.statistics import estimate, paired_difference
@@ -56,11 +57,6 @@ def cell_key(contestant: str, seed: int) -> str:
     'gcn-0007'
     """
     return f"{contestant}-{seed:04d}"
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def race(

@@ -16,14 +16,11 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from layerlab import __version__
 from layerlab.errors import UserError
 from layerlab.lab.files import is_temporary, write_atomic
 from layerlab.lab.locks import FolderLock, lock_folder
+from layerlab.lab.machine import environment
 
 FORMAT = "layerlab-run"
 FORMAT_VERSION = 1
@@ -107,33 +105,6 @@ def read_json(path: str | Path) -> Any:
     except (ValueError, RecursionError) as error:
         # Not UTF-8, NaN, a number of thousands of digits, brackets nested without end.
         raise UserError(f"expected JSON, but the file is damaged: {error}", file=path) from error
-
-
-def environment() -> dict[str, Any]:
-    """What a figure measured here depends on: versions, the processor, the threads.
-
-    No host name, no path and no user name: the record is made to be handed on.
-
-    Returns:
-        ``python``, ``layerlab``, ``torch``, ``numpy``, ``scipy`` (versions), ``os`` (system and machine),
-        ``cpu`` (model name), ``cores`` (that this process may use), ``threads`` (that torch uses).
-
-    >>> environment()["layerlab"] == __version__
-    True
-    """
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "layerlab": __version__,
-        "torch": str(torch.__version__),
-        "numpy": metadata.version("numpy"),
-        "scipy": metadata.version("scipy"),
-        "os": f"{platform.system()} {platform.machine()}".strip(),
-        "cpu": _cpu_model(),
-        "cores": _cores(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 @dataclass(frozen=True)
@@ -391,21 +362,3 @@ def _differences(there: Any, kind: str, config: Any) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() == "model name" and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
-from layerlab.lab.race import Workers, available_cores
-from layerlab.lab.records import create_run, environment
+from layerlab.lab.machine import available_cores, environment
+from layerlab.lab.race import Workers
+from layerlab.lab.records import create_run
 from layerlab.lab.report.page import (
     Block,
     Cell,

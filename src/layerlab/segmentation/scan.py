@@ -6,7 +6,6 @@ Threads serve: Pillow decodes outside the interpreter's lock.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from layerlab.errors import UserError
+from layerlab.lab.machine import available_cores
 from layerlab.segmentation import masks
 from layerlab.segmentation.images import Header, Picture, read_header, read_image, read_labels
 from layerlab.segmentation.pairs import Pair, Problem
@@ -132,7 +132,7 @@ def on_all_cores(
     workers: int | None = None,
 ) -> Generator[_Result, None, None]:
     """``work`` on every item, in threads, in the order of the items; a few batches are under way at a time."""
-    workers = workers or _cores()
+    workers = workers or available_cores()
     size = max(1, min(16, len(items) // (4 * workers)))
     done = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -145,11 +145,6 @@ def on_all_cores(
                 if progress is not None and (done % 8 == 0 or done == len(items)):
                     progress(done, len(items))
                 yield result
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(picture: Picture) -> Content:

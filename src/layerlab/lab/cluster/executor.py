@@ -12,7 +12,8 @@ from layerlab.errors import UserError
 from layerlab.lab.cluster import remote
 from layerlab.lab.cluster.address import LOCAL
 from layerlab.lab.cluster.session import connected, ray_module
-from layerlab.lab.race import CellResult, Executor, RunCell, available_cores
+from layerlab.lab.machine import available_cores
+from layerlab.lab.race import CellResult, Executor, RunCell
 
 RETRIES = 3
 """How often a cell is begun anew whose machine, or process, was lost."""
