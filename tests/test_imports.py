@@ -30,18 +30,18 @@ ROOMS = {**GROUND, **dict.fromkeys(DOMAINS, DOMAIN_MAY), **ROOF}
 GRAPH_RANKS = (
     (
         "attention_measures",
+        "basis",
         "edge_table",
         "edges",
         "factor",
         "kernels",
         "known",
-        "lanczos",
         "reference",
         "settings",
         "sparse",
         "unpickle",
     ),
-    ("parts",),
+    ("lanczos", "parts", "products"),
     ("ends", "field", "ops", "structure"),
     (
         "attention",
@@ -57,7 +57,8 @@ GRAPH_RANKS = (
         "powers",
         "reordering",
     ),
-    ("density", "extremes", "layers", "store"),
+    ("density", "extremes", "layers", "limit", "store"),
+    ("quadrature",),
     (
         "archive",
         "convert",

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from layerlab.errors import UserError
 from layerlab.graph.matrices import propagation
+from layerlab.graph.products import Product, by_rows, inner, room
 from layerlab.graph.structure import Graph
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +89,14 @@ def density(
         mass = np.histogram(values, edges)[0] / graph.num_nodes
         return Density(edges, mass, np.zeros(bins), True, 0.0)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (graph.num_nodes, probes))
-    found = _chebyshev_moments(matrix, signs, moments, progress or (lambda fraction, text: None))
+    found = _chebyshev_moments(Product(matrix), signs, moments, progress or (lambda fraction, text: None))
     masses = _masses(found, edges)
     error = masses.std(axis=1, ddof=1) / np.sqrt(probes)
     return Density(edges, masses.mean(axis=1), error, False, float(np.pi / moments))
 
 
 def _chebyshev_moments(
-    matrix: sp.csr_array,
+    product: Product,
     signs: NDArray[np.float64],
     moments: int,
     progress: Callable[[float, str], None],
@@ -102,13 +104,25 @@ def _chebyshev_moments(
     """(moments, probes): zᵀT_k(P)z / n, two for each product, as 2 T_j T_k = T_(j+k) + T_(j−k)."""
     rows = signs.shape[0]
     found = np.empty((moments, signs.shape[1]))
-    before, now = signs, matrix @ signs
-    found[0], found[1] = 1.0, (signs * now).sum(axis=0) / rows
+    before, now, following = (room(*signs.shape) for _ in range(3))
+    before[...] = signs
+    product(before, now)
+    found[0], found[1] = 1.0, by_rows(rows, lambda at: inner(now[at], before[at])) / rows
     for k in range(1, moments // 2):
-        found[2 * k] = 2.0 * (now * now).sum(axis=0) / rows - found[0]
-        following = 2.0 * (matrix @ now) - before
-        found[2 * k + 1] = 2.0 * (following * now).sum(axis=0) / rows - found[1]
-        before, now = now, following
+        product(now, following)
+
+        def step(
+            at: slice, now: Floats = now, before: Floats = before, following: Floats = following
+        ) -> Floats:
+            """T_(k+1) = 2 P T_k − T_(k−1), and what it and T_k have in common."""
+            following[at] *= 2.0
+            following[at] -= before[at]
+            return np.stack([inner(now[at], now[at]), inner(following[at], now[at])])
+
+        own, next_one = by_rows(rows, step)
+        found[2 * k] = 2.0 * own / rows - found[0]
+        found[2 * k + 1] = 2.0 * next_one / rows - found[1]
+        before, now, following = now, following, before
         progress(2 * k / moments, f"spectral density: moment {2 * k} of {moments}")
     progress(1.0, "spectral density")
     return found

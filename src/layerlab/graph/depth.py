@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from layerlab.errors import UserError
-from layerlab.graph.components import components
+from layerlab.graph.limit import Limit, squares
 from layerlab.graph.matrices import propagation
 from layerlab.graph.node_data import BlockFeatures
+from layerlab.graph.products import Product
+from layerlab.graph.quadrature import measured, quadrature
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 
@@ -238,27 +239,23 @@ def decay(
             features = _sketch(features, generator, probes)
     x = _checked(graph, features, depth, probes, seed)
     operator = propagation(graph, self_loops)
-    limit = _limit(graph, self_loops)
+    product, limit = Product(operator), Limit(graph, self_loops)
     if not self_loops and (alone := np.flatnonzero(np.diff(operator.indptr) == 0)).size:
-        x = sp.diags_array((np.diff(operator.indptr) > 0).astype(np.float64)) @ x
+        x = x * (np.diff(operator.indptr) > 0)[:, None]
         notes += (f"{alone.size} nodes without a neighbour lose their features without self-loops; left out",)
-    rest = _off(limit, x)
     weights_of: Floats
     sketch = x if x.shape[1] <= probes else x @ _signs(generator, x.shape[1], probes)
     if graph.num_nodes <= dense_up_to:
         method: Literal["dense", "columns", "probes"] = "dense"
         values, vectors = np.linalg.eigh(operator.toarray())
-        nodes, weights_of = values[:, None], ((vectors.T @ rest) ** 2).sum(axis=1)[:, None]
+        nodes, weights_of = values[:, None], ((vectors.T @ limit.off(x)) ** 2).sum(axis=1)[:, None]
     else:
         method = "probes" if sketched or sketch is not x else "columns"
-        start = rest if sketch is x else _off(limit, sketch)
-        found = [_quadrature(operator, column) for column in start.T]
-        nodes = _padded([pair[0] for pair in found])
-        weights_of = _padded([pair[1] for pair in found])
+        nodes, weights_of = quadrature(product, limit, limit.off(sketch), _STEPS)
     if x.size > _MEASURED_WHOLE and sketch is not x:
-        x, rest = sketch, _off(limit, sketch)
+        x = sketch
         notes += (f"measured on {probes} random combinations of the columns",)
-    measured_energy, measured_distance = _measured(operator, x, x - rest, depth)
+    measured_energy, measured_distance = measured(product, limit, x, depth)
     ks = np.arange(depth + 1)
     curves = []
     for factor, first in ((1 - nodes, measured_energy[0]), (np.ones_like(nodes), measured_distance[0] ** 2)):
@@ -266,7 +263,7 @@ def decay(
         curves.append(_scaled(each, first, random=method == "probes"))
     (energy, energy_error), (square, square_error) = curves
     distance = np.sqrt(square)
-    whole = float((x**2).sum())
+    whole = float(squares(x).sum())
     return Decay(
         ks,
         energy,
@@ -277,7 +274,7 @@ def decay(
         measured_distance,
         nodes.T.ravel(),
         weights_of.T.ravel(),
-        1 - float((rest**2).sum()) / whole if whole > 0 else 0.0,
+        1 - float(measured_distance[0] ** 2) / whole if whole > 0 else 0.0,
         method,
         self_loops,
         notes,
@@ -333,65 +330,8 @@ def _checked(
     return x
 
 
-def _limit(graph: Graph, self_loops: bool) -> sp.csr_array:
-    """(n, components) orthonormal: D^(1/2) 1 of each component; no column for nodes of degree 0."""
-    received = graph.with_self_loops() if self_loops else graph
-    root, labels = np.sqrt(received.degrees("in")), components(received).labels
-    norm = np.sqrt(np.bincount(labels, weights=root**2))
-    inside = np.flatnonzero(root > 0)
-    entries = root[inside] / norm[labels[inside]]
-    return sp.csr_array((entries, (inside, labels[inside])), shape=(graph.num_nodes, norm.size))
-
-
-def _off(limit: sp.csr_array, x: Floats) -> Floats:
-    """What of x is not on the limit; zero where that is rounding."""
-    rest: Floats = x - limit @ (limit.T @ x)
-    return rest if np.linalg.norm(rest) > 1e-12 * np.linalg.norm(x) else np.zeros_like(x)
-
-
 def _signs(generator: np.random.Generator, rows: int, columns: int) -> Floats:
     return generator.choice([-1.0, 1.0], size=(rows, columns)) / math.sqrt(columns)
-
-
-def _quadrature(operator: sp.csr_array, start: Floats) -> tuple[Floats, Floats]:
-    """Nodes and weights so that sum w f(λ) = startᵀ f(P) start for polynomials f of degree < 2 · steps."""
-    norm = float(np.linalg.norm(start))
-    if norm == 0:
-        return np.zeros(1), np.zeros(1)
-    basis = np.zeros((min(_STEPS, start.size), start.size))
-    basis[0] = start / norm
-    diagonal, off = [], []
-    for step in range(len(basis)):
-        image = operator @ basis[step]
-        diagonal.append(float(basis[step] @ image))
-        # Against all of them, not the last two: rounding would let converged eigenvalues come back.
-        image -= basis[: step + 1].T @ (basis[: step + 1] @ image)
-        size = float(np.linalg.norm(image))
-        if step + 1 == len(basis) or size < 1e-12:
-            break
-        off.append(size)
-        basis[step + 1] = image / size
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
-    return values, norm**2 * vectors[0] ** 2
-
-
-def _padded(rows: list[Floats]) -> Floats:
-    """As the columns of one array, shorter ones filled with zeros (of weight zero)."""
-    out = np.zeros((max((row.size for row in rows), default=0), len(rows)))
-    for column, row in enumerate(rows):
-        out[: row.size, column] = row
-    return out
-
-
-def _measured(operator: sp.csr_array, x: Floats, limit: Floats, depth: int) -> tuple[Floats, Floats]:
-    energy, distance = np.empty((2, depth + 1))
-    for k in range(depth + 1):
-        following = operator @ x
-        # Of x − limit, not of x: I − P takes the limit to 0, and subtracting it first loses no digits.
-        energy[k] = float(((x - limit) * (x - following)).sum())
-        distance[k] = float(np.linalg.norm(x - limit))
-        x = following
-    return energy, distance
 
 
 def _scaled(each: Floats, first: float, *, random: bool) -> tuple[Floats, Floats]:

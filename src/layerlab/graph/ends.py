@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from layerlab.graph import factor
 from layerlab.graph.lanczos import End, Vector, extreme_eigenvalues, measure
+from layerlab.graph.products import Product
 
 Watch = Callable[[float, str], None]
 
@@ -89,7 +90,7 @@ def component_ends(
         affordable = entries <= _ENTRIES and multiplications <= _MULTIPLICATIONS
     limit = int(min(5000, max(_STEPS, _WORK / (block.nnz + 10 * trivial.size))))
     ritz = extreme_eigenvalues(
-        lambda x: block @ x,
+        Product(block),
         project,
         trivial.size,
         ends,

@@ -28,6 +28,8 @@ Progress = Callable[[float, str], None]
 
 # Shares of the whole at which each step begins; training is counted apart.
 _STEPS = {"spectrum": 0.0, "density": 0.5, "features": 0.6, "labels": 0.8, "depth": 0.85}
+# Random combinations of columns that the decay is told by; of a graph with more stored entries than that, fewer.
+_PROBES, _FEWER, _LARGE = 24, 16, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +171,15 @@ def inspect(
         tell(_STEPS["density"], "density of the spectrum")
         found = density(graph, seed=seed)
         tell(_STEPS["features"], "decay of the features")
-        features = decay(
-            graph, None if data is None else data.features, depth=max(depths, default=0), seed=seed
-        )
+        probes = _PROBES if graph.indices.size <= _LARGE else _FEWER
+        given = None if data is None else data.features
+        features = decay(graph, given, depth=max(depths, default=0), probes=probes, seed=seed)
         notes += features.notes
         if data is None:
             notes.append("no features given: the decay is that of white noise")
         elif (signal := label_signal(data.labels)).size:
             tell(_STEPS["labels"], "decay of the labels")
-            labels = decay(graph, signal, depth=max(depths, default=0), seed=seed)
+            labels = decay(graph, signal, depth=max(depths, default=0), probes=probes, seed=seed)
     mixing = None if data is None else homophily(graph, data.labels)
     prediction: DepthPrediction | None = None
     if data is not None and split is not None:

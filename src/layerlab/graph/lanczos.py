@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from layerlab.graph.basis import Basis
 from layerlab.lab.krylov import reach
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -54,8 +55,9 @@ def extreme_eigenvalues(
     """The ends of the spectrum of a symmetric matrix A on a subspace that A leaves invariant.
 
     Three-term recurrence without reorthogonalisation, run twice: once for the tridiagonal T, once more for
-    the Ritz vectors, so that memory is a few vectors. Lost orthogonality repeats eigenvalues in T that have
-    converged, it moves none; each end's vector is taken at the step at which it first converged, before
+    the Ritz vectors. Where there is room for the basis vectors of the first run (`layerlab.graph.basis`), the
+    second reads them; others are made again, to the same bits. Lost orthogonality repeats eigenvalues in T that
+    have converged, it moves none; each end's vector is taken at the step at which it first converged, before
     its copies appear.
 
     Reference: B. Parlett, The Symmetric Eigenvalue Problem (1980), chapter 13.
@@ -88,7 +90,9 @@ def extreme_eigenvalues(
     wanted = tuple(pending)
     complete: set[int] = set()
     next_look = _LEAST
-    for steps, (_, alpha, beta) in enumerate(_recurrence(apply, project, start), 1):
+    kept = Basis(rows, max_steps)
+    for steps, (vector, alpha, beta) in enumerate(_recurrence(apply, project, start), 1):
+        kept.append(vector)
         diagonal.append(alpha)
         off.append(beta)
         scale = max(map(abs, diagonal))
@@ -113,10 +117,11 @@ def extreme_eigenvalues(
 
     vectors: dict[End, Vector] = {end: np.zeros(rows) for end in wanted}
     longest = max(w.size for w in weights.values())
-    for step, (basis, _, _) in zip(range(longest), _recurrence(apply, project, start), strict=False):
+    for step, basis in zip(range(longest), _again(apply, project, start, kept, off), strict=False):
         for end, vector in vectors.items():
             if step < weights[end].size:
                 vector += weights[end][step] * basis
+    del kept
     found = {}
     for end in wanted:
         size = weights[end].size
@@ -137,11 +142,38 @@ def measure(matrix: Any, vector: Vector) -> tuple[float, float, Vector]:
     return value, float(np.linalg.norm(image - value * vector)), vector
 
 
+def _again(
+    apply: Callable[[Vector], Vector],
+    project: Callable[[Vector], Vector],
+    start: Vector,
+    kept: Basis,
+    off: list[float],
+) -> Iterator[Vector]:
+    """The basis vectors of `_recurrence` once more: those that were kept, and then what follows, to the same bits."""
+    before, basis = np.zeros_like(start), start
+    for index, vector in enumerate(kept):
+        before, basis = basis if index else before, vector
+        yield basis
+    beta = off[len(kept) - 2] if len(kept) > 1 else 0.0
+    following = _recurrence(apply, project, basis, before, beta)
+    if len(kept):
+        next(following)
+    for vector, _, _ in following:
+        yield vector
+
+
 def _recurrence(
-    apply: Callable[[Vector], Vector], project: Callable[[Vector], Vector], start: Vector
-) -> Iterable[tuple[Vector, float, float]]:
-    """Basis vectors q_j with α_j and β_j of T, without end; the same bits at every run."""
-    basis, before, beta = start, np.zeros_like(start), 0.0
+    apply: Callable[[Vector], Vector],
+    project: Callable[[Vector], Vector],
+    basis: Vector,
+    before: Vector | None = None,
+    beta: float = 0.0,
+) -> Iterator[tuple[Vector, float, float]]:
+    """Basis vectors q_j with α_j and β_j of T, without end; the same bits at every run.
+
+    Begun at ``basis``, or in the middle with the vector ``before`` it and the β between the two.
+    """
+    before = np.zeros_like(basis) if before is None else before
     while True:
         image = apply(basis) - beta * before
         alpha = float(basis @ image)
