@@ -5,9 +5,9 @@ Usage: python benchmarks/scale.py [--quick] [--only gate,convert,...] [--work DI
 Parts: gate (everything that is timed, on a small graph against slow twins and torch_geometric; always run), convert,
 sgc, gcn and gat (batches of an epoch, against torch_geometric), inference and inference-gat, scaling (sizes of graphs,
 fitted models), memory (estimates against peaks), accuracy and accuracy-planted (mini-batches against full batches),
-ranks (one process and two). Only where it is named: certificate (a quarter of an hour). Each is written to the results
-as soon as it is finished, and each can be run alone; graphs are generated once and kept in the working folder. Every
-measured task is a process of its own, watched from outside. `--quick` is a smoke run on small graphs: its figures mean
+ranks (one process and two). Only where it is named: certificate (ten minutes on two threads). Each is written to the
+results as soon as it is finished, and each can be run alone; graphs are generated once and kept in the working folder.
+Every measured task is a process of its own, watched from outside. `--quick` is a smoke run on small graphs: its figures mean
 nothing, and it writes to build/. `--docs` measures nothing and writes docs/benchmarks-scale.md and docs/scale-plan.md
 from the stored results.
 """

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from layerlab.errors import UserError
+from layerlab.graph.depth import decay
 from layerlab.graph.generate import block_model
 from layerlab.graph.inspection import inspect, load_subject, split_of
 from layerlab.graph.inspection_page import inspection_page
@@ -126,3 +127,19 @@ def test_subjects(tmp_path: Path) -> None:
     assert isinstance(subject, Graph) and subject.num_nodes == 3
     with pytest.raises(UserError, match="there is no"):
         load_subject(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("large", "probes"), [(1 << 26, 24), (100, 16)])
+def test_a_large_graphs_decay_is_told_by_fewer_combinations(
+    large: int, probes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlab.graph.inspection._LARGE", large)
+    taken: list[object] = []
+
+    def remembered(*given: object, **options: object) -> object:
+        taken.append(options["probes"])
+        return decay(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("layerlab.graph.inspection.decay", remembered)
+    inspect(blocks())
+    assert taken == [probes, probes]
