@@ -7,9 +7,9 @@ sgc, gcn and gat (batches of an epoch, against torch_geometric), inference and i
 fitted models), memory (estimates against peaks), accuracy and accuracy-planted (mini-batches against full batches),
 ranks (one process and two). Only where it is named: certificate (ten minutes on two threads). Each is written to the
 results as soon as it is finished, and each can be run alone; graphs are generated once and kept in the working folder.
-Every measured task is a process of its own, watched from outside. `--quick` is a smoke run on small graphs: its figures mean
-nothing, and it writes to build/. `--docs` measures nothing and writes docs/benchmarks-scale.md and docs/scale-plan.md
-from the stored results.
+Every measured task is a process of its own, watched from outside. `--quick` is a smoke run on small graphs: its
+figures mean nothing, and it writes to build/. `--docs` measures nothing and writes docs/benchmarks-scale.md and
+docs/scale-plan.md from the stored results.
 """
 
 from __future__ import annotations

@@ -176,7 +176,9 @@ def label_signal(labels: ArrayLike) -> Floats:
     names, position = np.unique(classes[known], return_inverse=True)
     signal = np.zeros((classes.size, names.size))
     if names.size:
-        signal[known] = np.eye(names.size)[position] - np.bincount(position) / position.size
+        # In place: of a large graph this is a gigabyte.
+        signal[known] = -np.bincount(position) / position.size
+        signal[np.flatnonzero(known), position] += 1.0
     return signal
 
 
