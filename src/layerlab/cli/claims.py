@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,6 +91,7 @@ def check(
     """
     from layerlab.catalogue import catalogue, graph_for
     from layerlab.claims import check as check_claim
+    from layerlab.cli import progress
     from layerlab.cli.output import answer, print_json
 
     chosen = catalogue().select(patterns or (("graph.*",) if on is not None else ()))
@@ -100,7 +99,7 @@ def check(
     given = None if graph is None else {"mine": lambda: graph}
     results = []
     # Results are printed once all are there: a bar and tables do not share a terminal well.
-    for claim in _with_progress(chosen):
+    for claim in progress.each(chosen, lambda claim: claim.id):
         results.append(check_claim(claim, seed, given, full=full))  # noqa: PERF401 (the bar advances between checks)
     as_expected = all(result.as_expected for result in results)
     if as_json:
@@ -134,28 +133,6 @@ def _description(claim: Claim) -> dict[str, object]:
             for name, falsifier in claim.falsifiers.items()
         ],
     }
-
-
-def _with_progress(claims: list[Claim]) -> Iterator[Claim]:
-    """Yield the claims, with a bar on standard error where a person is looking."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from layerlab.cli.output import console
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as progress:
-        task = progress.add_task("checking", total=len(claims))
-        for claim in claims:
-            progress.update(task, description=claim.id)
-            yield claim
-            progress.advance(task)
 
 
 def _numbers(outcome: Outcome) -> list[str]:

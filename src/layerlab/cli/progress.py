@@ -5,31 +5,39 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from layerlab.reproduce import Step
 
+T = TypeVar("T")
 
-def _live(*columns: Any) -> Any:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+
+def _bar(*columns: str) -> Progress:
+    """A display of bars, with these columns behind each.
+
+    Args:
+        columns: "share", "count", "elapsed", "remaining", or the name of a field of the tasks that holds words.
+    """
+    from rich import progress
 
     from layerlab.cli.output import console
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        *(TextColumn(column, markup=False) for column in columns),
+    kinds = {
+        "share": progress.TaskProgressColumn,
+        "count": progress.MofNCompleteColumn,
+        "elapsed": progress.TimeElapsedColumn,
+        "remaining": progress.TimeRemainingColumn,
+    }
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        *(
+            kinds[name]() if name in kinds else progress.TextColumn(f"{{task.fields[{name}]}}", markup=False)
+            for name in columns
+        ),
         console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
@@ -46,7 +54,7 @@ def compiling() -> None:
 @contextmanager
 def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """A bar over epochs with the latest metrics; yields ``report(epoch, epochs, metrics)``."""
-    with _live("{task.fields[metrics]}") as progress:
+    with _bar("count", "elapsed", "remaining", "metrics") as progress:
         task = progress.add_task(description, total=None, metrics="")
 
         def report(epoch: int, total: int, metrics: dict[str, float]) -> None:
@@ -63,23 +71,7 @@ def epochs(description: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 @contextmanager
 def share(description: str) -> Iterator[Callable[[float, str], None]]:
     """A bar over a piece of work of unknown parts; yields ``report(fraction, words)``."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    from layerlab.cli.output import console
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns,
-        TextColumn("{task.fields[words]}", markup=False),
-        console=console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
+    with _bar("share", "elapsed", "words") as progress:
         task = progress.add_task(description, total=1.0, words="")
 
         def report(fraction: float, words: str) -> None:
@@ -91,7 +83,7 @@ def share(description: str) -> Iterator[Callable[[float, str], None]]:
 @contextmanager
 def race(title: str, contestants: Sequence[str], seeds: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """One bar a contestant with its mean so far; yields ``report(cell)``."""
-    with _live("{task.fields[mean]}") as progress:
+    with _bar("count", "elapsed", "remaining", "mean") as progress:
         tasks = {name: progress.add_task(f"{title}: {name}", total=seeds, mean="") for name in contestants}
         scores: dict[str, list[float]] = {name: [] for name in contestants}
 
@@ -110,28 +102,11 @@ def plan(steps: Sequence[Step], jobs: int) -> Iterator[Callable[[str, dict[str, 
 
     Cells count by the seconds they are known to take; how far this machine is from those shows as it goes.
     """
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    from layerlab.cli.output import console
-
     seconds = {step.title: step.seconds for step in steps}
     cells = {step.title: step.seeds * len(step.seconds) for step in steps}
     done = dict.fromkeys(cells, 0)
     total = sum(step.total for step in steps)
-    columns = (
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        *columns,
-        TextColumn("{task.fields[last]}", markup=False),
-        console=console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
+    with _bar("share", "elapsed", "left", "last") as progress:
         task = progress.add_task("reproducing", total=total, left=time_left(total, 0, 0, jobs), last="")
 
         def report(title: str, cell: dict[str, Any]) -> None:
@@ -176,29 +151,10 @@ def parts(
     """
     import threading
 
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from layerlab.cli.output import console
-
     finished: set[str] = set()
     ended = threading.Event()
     live = sys.stderr.isatty()
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        *columns,
-        TextColumn("{task.fields[words]}", markup=False),
-        console=console(stderr=True),
-        transient=True,
-        disable=not live,
-    ) as progress:
+    with _bar("share", "elapsed", "remaining", "words") as progress:
         task = progress.add_task(description, total=float(len(keys)), words="")
 
         def watch() -> None:
@@ -220,3 +176,13 @@ def parts(
             ended.set()
             if live:
                 watcher.join()
+
+
+def each(pieces: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
+    """The pieces of some work, one after the other, with a bar that names the one under way."""
+    with _bar("count", "elapsed") as progress:
+        task = progress.add_task("", total=len(pieces))
+        for piece in pieces:
+            progress.update(task, description=name(piece))
+            yield piece
+            progress.advance(task)
