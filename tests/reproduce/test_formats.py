@@ -24,6 +24,13 @@ def test_html_always_and_the_others_as_asked(tmp_path: Path, monkeypatch: pytest
     assert printed == [("report.html", "report.pdf")]
 
 
+def test_json_is_strict_whatever_was_measured(tmp_path: Path) -> None:
+    summary = {"mean": float("nan"), "high": float("inf"), "file": "\udcff"}
+    formats.write_report(Page("T", "", [], []), tmp_path, summary, ("json",))
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {"mean": None, "high": None, "file": "?"}
+
+
 def test_what_could_not_be_written_is_refused_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     formats.check_formats(["html", "md", "json"])
     with pytest.raises(UserError, match="unknown format 'docx'; expected some of html,md,json,pdf"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
 from layerlab.lab.files import write_atomic
+from layerlab.lab.records import write_json
 from layerlab.lab.report.markdown import markdown
 from layerlab.lab.report.page import Page, write
 from layerlab.lab.report.pdf import find_browser, print_pdf
@@ -47,9 +47,7 @@ def write_report(page: Page, folder: Path, summary: Mapping[str, Any], formats: 
     if "md" in formats:
         write_atomic(folder / "report.md", markdown(page).encode("utf-8", errors="replace"))
     if "json" in formats:
-        write_atomic(
-            folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n"
-        )
+        write_json(folder / "report.json", summary)
     if "pdf" in formats:
         print_pdf(html, folder / "report.pdf")
     return html
