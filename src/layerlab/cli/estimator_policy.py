@@ -123,7 +123,7 @@ def policy(
         found = under_way(folder, key)
         if not found:
             return 0.0, ""
-        return found["steps"] / steps, f"seed {int(key[-4:])}: return {found['return']:.1f}"
+        return found["steps"] / steps, f"seed {int(key.rpartition('-')[2])}: return {found['return']:.1f}"
 
     try:
         with (

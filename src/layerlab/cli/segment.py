@@ -12,11 +12,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    """Commands are added by their own files."""
-
-
 app.command("check", epilog=segment_check.EPILOG)(segment_check.check)
 app.command("train", epilog=segment_train.EPILOG)(segment_train.train)
 app.command("predict", epilog=segment_predict.EPILOG)(segment_predict.predict)
