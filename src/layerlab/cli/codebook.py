@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from layerlab.cli import codebook_project
-from layerlab.cli import model_options as options
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, Report
 from layerlab.cli.run_folder import begun, finished
 from layerlab.errors import UserError
 
@@ -118,7 +117,7 @@ def inspect(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
-    report: options.Report = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/codebook-FILE.")
     ] = None,

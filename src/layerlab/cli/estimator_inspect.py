@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import estimator_options as options
-from layerlab.cli.model_options import slug
-from layerlab.cli.options import AsJson
-from layerlab.cli.run_folder import begun, finished
+from layerlab.cli.options import AsJson, Report
+from layerlab.cli.run_folder import begun, finished, slug
 
 EPILOG = (
     "Example: layerlab estimator inspect examples/parity.py:f --bits 12 --probability 0.8 --report\n\n"
@@ -53,7 +52,7 @@ def inspect(
     workers: options.Workers = 0,
     timeout: options.Timeout = None,
     seed: options.Seed = 0,
-    report: options.Report = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/estimator-FILE-FUNC.")
     ] = None,

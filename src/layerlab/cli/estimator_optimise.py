@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from layerlab.cli import estimator_options as options
-from layerlab.cli.model_options import slug
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, Report
+from layerlab.cli.run_folder import slug, typed
 
 if TYPE_CHECKING:
     from layerlab.estimators.optimise.optimum import Optimum
@@ -66,7 +65,7 @@ def optimise(
         bool, typer.Option("--resume", help="Go on with the run in the folder; a larger budget extends it.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/optimise-FILE-FUNC.")] = None,
-    report: options.Report = False,
+    report: Report = False,
     as_json: AsJson = False,
 ) -> None:
     """Maximise a function by stochastic gradient ascent on its expectation; nothing paid for is ever lost.
@@ -93,7 +92,7 @@ def optimise(
                 evaluation=Evaluation(single, workers, timeout, failures),
                 folder=folder,
                 resume=resume,
-                command=["layerlab", *sys.argv[1:]],
+                command=typed(),
                 tell=lambda spent, best: bar(min(1.0, spent / budget), f"best {best:.6g}"),
                 budget=budget,
                 maximise=not minimise,

@@ -49,7 +49,6 @@ Parameters = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
-Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]
 
 # What torch says where a batch is taken for one number or one sample.
 _OF_ONE_SAMPLE = ("f returned the shape ()", "converted to", "Boolean value of Tensor")

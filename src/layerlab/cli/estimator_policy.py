@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from layerlab.cli.options import AsJson, On
+from layerlab.cli.run_folder import typed
 
 EPILOG = (
     "Example: layerlab estimator policy CartPole-v1 --seeds 3\n\n"
@@ -138,7 +138,7 @@ def policy(
                 out=folder,
                 jobs=jobs,
                 workers=workers,
-                command=["layerlab", *sys.argv[1:]],
+                command=typed(),
                 on_cell=lambda cell: done(cell_key(cell["contestant"], cell["seed"])),
             )
     except KeyboardInterrupt:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from layerlab.cli import graph_attention, graph_convert
-from layerlab.cli.options import AsJson, On
+from layerlab.cli.options import AsJson, On, Report
 from layerlab.cli.processes import Processes
+from layerlab.cli.run_folder import finished, typed
 
 if TYPE_CHECKING:
     from layerlab.graph.sampling.batching import Batching
@@ -50,10 +50,6 @@ _Fanout = Annotated[
 _Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bits on one machine.")]
 
 
-def _command() -> list[str]:
-    return ["layerlab", *sys.argv[1:]]
-
-
 def _batching(size: int | None, fanout: str | None) -> Batching | None:
     """The mini-batches that were asked for."""
     from layerlab.graph.sampling.batching import SIZE, Batching, parse_fanouts
@@ -79,7 +75,7 @@ def inspect(
         bool, typer.Option("--train", help="Train SGC at every depth, and compare with the prediction.")
     ] = False,
     depth: Annotated[int, typer.Option(min=1, max=256, help="The largest depth looked at.")] = 32,
-    report: Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")] = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/inspect-DATA.")
     ] = None,
@@ -113,14 +109,13 @@ def inspect(
         )
     record = found.to_dict()
     if report or out is not None:
-        from layerlab.cli.run_folder import finished
         from layerlab.graph.inspection_page import inspection_page
         from layerlab.lab.records import create_run
 
         run = create_run(
             out or Path("runs") / f"inspect-{slug(data)}",
             "graph-inspection",
-            _command(),
+            typed(),
             {"data": data, "depth": depth, "seed": seed},
         )
         record |= finished(run, record, inspection_page)
@@ -227,7 +222,7 @@ def train(
                 seed=seed,
                 overrides={name: value for name, value in given.items() if value is not None},
                 batching=batching,
-                command=_command(),
+                command=typed(),
                 on_choice=None if as_json or not speaks(group) else _say_choice,
                 on_epoch=report,
                 on_compile=progress.compiling if speaks(group) else None,
@@ -331,7 +326,7 @@ def race(
                 jobs=jobs,
                 workers=workers,
                 batching=batching,
-                command=_command(),
+                command=typed(),
                 on_choice=None if as_json else lambda model, choice: _say_choice(choice, f"{model}: "),
                 on_cell=report,
                 on_compile=progress.compiling,

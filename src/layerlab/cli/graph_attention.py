@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from layerlab.cli.options import AsJson
+from layerlab.cli.options import AsJson, Report
+from layerlab.cli.run_folder import finished, typed
 
 EPILOG = "Example: layerlab graph attention runs/cora-gat-0 --report"
 
@@ -27,7 +27,7 @@ def attention(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Edges to name, most and least trusted, a layer.")] = 5,
-    report: Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")] = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/attention-RUN.")
     ] = None,
@@ -65,7 +65,6 @@ def attention(
 
 def _write(record: dict[str, Any], run: Path, out: Path | None, options: dict[str, int]) -> dict[str, str]:
     """The record and its page in a folder; where they are."""
-    from layerlab.cli.run_folder import finished
     from layerlab.graph.attention_page import attention_page
     from layerlab.graph.runs import slug
     from layerlab.lab.records import create_run, open_run
@@ -74,7 +73,7 @@ def _write(record: dict[str, Any], run: Path, out: Path | None, options: dict[st
     folder = create_run(
         out or Path("runs") / f"attention-{slug(str(run))}",
         "graph-attention",
-        ["layerlab", *sys.argv[1:]],
+        typed(),
         {"weights_sha256": weights, "data": record["data"], "fingerprint": record["fingerprint"], **options},
     )
     return finished(folder, record, attention_page)

@@ -10,8 +10,8 @@ import typer
 
 from layerlab.cli import model_attention, model_linearize
 from layerlab.cli import model_options as options
-from layerlab.cli.options import AsJson
-from layerlab.cli.run_folder import begun, finished
+from layerlab.cli.options import AsJson, Report
+from layerlab.cli.run_folder import begun, finished, slug
 
 app = typer.Typer(
     help="Inspect a model of yours: gradients beside the bounds of theory, and attention, layer by layer.",
@@ -56,7 +56,7 @@ def inspect(
     ] = True,
     dtype: options.Dtype = None,
     seed: options.Seed = 0,
-    report: options.Report = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/inspect-FILE-FACTORY.")
     ] = None,
@@ -85,10 +85,10 @@ def inspect(
         tolerance=tolerance,
         remedy=remedy,
     )
-    folder = (out or Path("runs") / f"inspect-{options.slug(subject)}") if report or out is not None else None
+    folder = (out or Path("runs") / f"inspect-{slug(subject)}") if report or out is not None else None
     with begun(folder, "model-inspection", {"subject": subject, **asdict(settings)}) as run:
         built = load_subject(subject, settings.request())
-        with progress.share(f"inspecting {options.slug(subject)}") as tell:
+        with progress.share(f"inspecting {slug(subject)}") as tell:
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:

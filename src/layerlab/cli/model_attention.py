@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import model_options as options
-from layerlab.cli.options import AsJson
-from layerlab.cli.run_folder import begun, finished
+from layerlab.cli.options import AsJson, Report
+from layerlab.cli.run_folder import begun, finished, slug
 
 EPILOG = (
     "Example: layerlab model attention examples/transformer.py:model --report\n\n"
@@ -46,7 +46,7 @@ def attention(
     train: options.Train = None,
     dtype: options.Dtype = None,
     seed: options.Seed = 0,
-    report: options.Report = False,
+    report: Report = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/attention-FILE-FACTORY.")
     ] = None,
@@ -74,12 +74,10 @@ def attention(
         budget=budget,
         backward=backward,
     )
-    folder = (
-        (out or Path("runs") / f"attention-{options.slug(subject)}") if report or out is not None else None
-    )
+    folder = (out or Path("runs") / f"attention-{slug(subject)}") if report or out is not None else None
     with begun(folder, "model-attention", {"subject": subject, **asdict(settings)}) as run:
         built = load_subject(subject, settings.request())
-        with progress.share(f"attention of {options.slug(subject)}") as tell:
+        with progress.share(f"attention of {slug(subject)}") as tell:
             found = look(built, settings, tell)
         record = found.to_dict()
         if run is not None:

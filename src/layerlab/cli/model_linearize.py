@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from layerlab.cli import model_options as options
 from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import slug, typed
 
 EPILOG = "Example: layerlab model linearize examples/transformer.py:model --max-error 0.02 --out linear"
 
@@ -63,11 +63,11 @@ def linearize(
         seed=seed,
     )
     built = load_subject(subject, settings.request())
-    with progress.share(f"linearizing {options.slug(subject)}") as tell:
+    with progress.share(f"linearizing {slug(subject)}") as tell:
         found = run(built, settings, tell)
     record = found.to_dict()
     if found.refused is None:
-        folder = write_folder(found, out, ["layerlab", *sys.argv[1:]])
+        folder = write_folder(found, out, typed())
         record |= {"written": str(folder), "usage": usage(subject)}
     if as_json:
         print_json(record)

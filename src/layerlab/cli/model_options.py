@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +34,6 @@ Train = Annotated[
 ]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. Default: the model's.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the factory, the inputs and the measurement.")]
-Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]
 
 
 def asked(
@@ -49,9 +47,3 @@ def asked(
         "dtype": dtype,
         "seed": seed,
     }
-
-
-def slug(subject: str) -> str:
-    """``examples/deep_sigmoid.py:model`` as part of a folder's name: ``deep_sigmoid-model``."""
-    where, _, name = subject.rpartition(":")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(where).name.removesuffix('.py')}-{name}")

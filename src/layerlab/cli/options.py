@@ -15,3 +15,4 @@ On = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from layerlab.cli.run_folder import typed
 
 if TYPE_CHECKING:
     from layerlab.reproduce import Step
@@ -87,7 +88,7 @@ def reproduce(
             only=only or (),
             amount=amount,
             jobs=jobs,
-            command=["layerlab", *sys.argv[1:]],
+            command=typed(),
             formats=chosen,
             on_plan=None if as_json else _say_plan,
         )

@@ -1,8 +1,9 @@
-"""The folder that a command with --out or --report writes: begun before the work, finished with a page."""
+"""The folder that a command with --out or --report writes: its name, what it was begun with, and its page."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerlab.lab.records import RunFolder
     from layerlab.lab.report.page import Page
+
+
+def typed() -> list[str]:
+    """The command line, for the record of a run."""
+    return ["layerlab", *sys.argv[1:]]
+
+
+def slug(subject: str) -> str:
+    """``examples/deep_sigmoid.py:model`` as part of a folder's name: ``deep_sigmoid-model``."""
+    where, _, name = subject.rpartition(":")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(where).name.removesuffix('.py')}-{name}")
 
 
 @contextlib.contextmanager
@@ -24,7 +36,7 @@ def begun(folder: Path | None, kind: str, config: Mapping[str, Any]) -> Iterator
         yield None
         return
     there = folder.exists()
-    run = create_run(folder, kind, ["layerlab", *sys.argv[1:]], dict(config))
+    run = create_run(folder, kind, typed(), dict(config))
     try:
         yield run
     except BaseException:

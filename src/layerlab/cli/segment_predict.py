@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from layerlab.cli.options import AsJson
+from layerlab.cli.run_folder import typed
 
 EPILOG = (
     "Example: layerlab segment predict runs/flowers photos --out masks\n\n"
@@ -70,7 +70,7 @@ def predict(
                 out,
                 outputs=Outputs(overlay, confidence),
                 force=force,
-                command=["layerlab", *sys.argv[1:]],
+                command=typed(),
                 tell=tell,
             )
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
 from layerlab.cli.options import AsJson, On
+from layerlab.cli.run_folder import typed
 
 EPILOG = (
     "Example: layerlab segment race digits --seeds 3\n\n"
@@ -145,7 +145,7 @@ def race(
                 source=source,
                 jobs=jobs,
                 workers=workers,
-                command=["layerlab", *sys.argv[1:]],
+                command=typed(),
                 on_cell=lambda cell: done(cell_key(cell["contestant"], cell["seed"])),
             )
     except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
 from layerlab.cli.options import AsJson
 from layerlab.cli.processes import Processes, bar_of, local_processes, speaks, start, together
+from layerlab.cli.run_folder import typed
 
 EPILOG = (
     "Example: layerlab segment train photos masks --class flower=1 --class rest=2-4 --ignore 0,5 --size 128\n\n"
@@ -158,7 +158,7 @@ def train(
                 out=folder,
                 seed=seed,
                 source=source,
-                command=["layerlab", *sys.argv[1:]],
+                command=typed(),
                 on_epoch=bar,
                 group=ranks,
             )
@@ -179,8 +179,8 @@ def train(
         f"{results['step_seconds']:.1f} s an epoch, {results['seconds']:.0f} s in all"
     )
     say(f"report: {page}")
-    typed = shlex.quote(str(folder))
-    say(f"run folder: {folder}; predict with: layerlab segment predict {typed} FOLDER --out OUT")
+    quoted = shlex.quote(str(folder))
+    say(f"run folder: {folder}; predict with: layerlab segment predict {quoted} FOLDER --out OUT")
 
 
 def _print(results: dict[str, Any], config: dict[str, Any]) -> None:
