@@ -27,8 +27,8 @@ from layerlab.graph.depth_training import splits_for, train_depths
 from layerlab.graph.generate import bipartite_model, block_model, cycle_model, disjoint_union
 from layerlab.graph.node_data import Split
 from layerlab.graph.splits import random_split, resampled_split
+from layerlab.lab.json_files import read_json, write_json
 from layerlab.lab.machine import environment
-from layerlab.lab.records import read_json, write_json
 
 # K is predicted from split 0 and measured over all five, each with the initial weights of its number. Unless a list
 # says otherwise, split 0 is the data set's own and splits 1 … 4 are `resampled_split` of it at that seed.

@@ -22,8 +22,8 @@ import torch
 from linearize_bench.swaps import MECHANISMS, study
 from linearize_bench.zoo import FIXED, Case, train
 
+from layerlab.lab.json_files import read_json, write_json
 from layerlab.lab.machine import environment
-from layerlab.lab.records import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "linearize.json"

@@ -22,7 +22,8 @@ from layerlab.graph import Graph
 from layerlab.graph.npz import from_npz, to_npz
 from layerlab.graph.sources import edge_list
 from layerlab.lab.arrays import read_npz
-from layerlab.lab.records import create_run, open_run, read_json, write_json
+from layerlab.lab.json_files import read_json, write_json
+from layerlab.lab.records import create_run, open_run
 from layerlab.lab.weights import read_tensors, write_tensors
 from layerlab.projection.archive import read
 from layerlab.projection.certificate import certify

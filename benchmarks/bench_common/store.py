@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
+from layerlab.lab.json_files import read_json, write_json
 from layerlab.lab.machine import environment
-from layerlab.lab.records import read_json, write_json
 
 FORMAT = "layerlab-benchmark-{subject}"
 VERSIONS = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from layerlab.graph.depth_training import DepthCurve
-from layerlab.lab.records import read_json
+from layerlab.lab.json_files import read_json
 
 from ..loading import program
 

@@ -6,8 +6,7 @@ A run is a folder::
     cells/KEY.json    one finished piece of work each (one model and one seed, say)
 
 Every file is written whole or not at all, so a run that was killed is resumed by asking for it again: the
-cells that are there are kept. One process at a time works in a folder; any number may read it. JSON knows neither
-NaN nor infinity: a non-finite number is written as null.
+cells that are there are kept. One process at a time works in a folder; any number may read it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,8 @@ from typing import Any
 
 from layerlab import __version__
 from layerlab.errors import UserError
-from layerlab.lab.files import is_temporary, write_atomic
+from layerlab.lab.files import is_temporary
+from layerlab.lab.json_files import as_json, read_json, write_json
 from layerlab.lab.locks import FolderLock, lock_folder
 from layerlab.lab.machine import environment
 
@@ -53,60 +52,6 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def write_json(path: str | Path, obj: Any) -> None:
-    """Write ``obj`` as JSON, whole or not at all.
-
-    Args:
-        path: the file to write; its folder must exist.
-        obj: dicts with string keys, lists, tuples, strings, numbers, booleans and None; numpy numbers and
-            arrays are written as plain ones. NaN and infinities become null.
-
-    Raises:
-        UserError: the file cannot be written.
-        TypeError: ``obj`` holds something that JSON cannot.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_json(Path(folder) / "a.json", {"loss": float("nan"), "seeds": (0, 1)})
-    ...     read_json(Path(folder) / "a.json")
-    {'loss': None, 'seeds': [0, 1]}
-    """
-    write_atomic(path, _encode(obj))
-
-
-def read_json(path: str | Path) -> Any:
-    """Read one JSON file; anything else than strict JSON in UTF-8 is refused.
-
-    Args:
-        path: the file to read.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        UserError: the file is missing, cannot be read or is not JSON; with the line where there is one.
-
-    >>> read_json("nowhere.json")
-    Traceback (most recent call last):
-    ...
-    layerlab.errors.UserError: nowhere.json: there is no such file; check the path
-    """
-    path = Path(path)
-    try:
-        return json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError as error:
-        raise UserError("there is no such file; check the path", file=path) from error
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error}); check the path", file=path) from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"expected JSON, but the file is damaged: {error.msg}", file=path, line=error.lineno
-        ) from error
-    except (ValueError, RecursionError) as error:
-        # Not UTF-8, NaN, a number of thousands of digits, brackets nested without end.
-        raise UserError(f"expected JSON, but the file is damaged: {error}", file=path) from error
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """A run on disk, made by `create_run` or `open_run`.
@@ -126,7 +71,7 @@ class RunFolder:
 
         Args:
             key: letters, digits, ``.``, ``_`` and ``-``, a letter or digit first, at most 120.
-            data: what came out, see `write_json`; nothing of it is called ``checksum``.
+            data: what came out, see `layerlab.lab.json_files.write_json`; nothing of it is called ``checksum``.
 
         Raises:
             UserError: the key is not of that form, or the file cannot be written.
@@ -138,7 +83,7 @@ class RunFolder:
             )
         cells = self.path / "cells"
         _make_folder(cells)
-        content = json.loads(_encode(dict(data)))
+        content = as_json(dict(data))
         write_json(cells / f"{key}.json", {**content, _CHECKSUM: _checksum(content)})
 
     def read_cells(self) -> dict[str, dict[str, Any]]:
@@ -178,7 +123,7 @@ class RunFolder:
         Raises:
             UserError: the file cannot be written.
         """
-        meta = {**self.meta, "results": json.loads(_encode(dict(results)))}
+        meta = {**self.meta, "results": as_json(dict(results))}
         write_json(self.path / "run.json", meta)
         self.meta["results"] = meta["results"]
 
@@ -214,7 +159,7 @@ def create_run(
     {'gcn-0': {'accuracy': 0.815}}
     """
     path = Path(path)
-    wanted = json.loads(_encode(dict(config)))
+    wanted = as_json(dict(config))
     try:
         existed = path.exists()
         _make_folder(path)
@@ -300,32 +245,6 @@ def open_run(path: str | Path, kind: str | None = None) -> RunFolder:
     if kind is not None and meta["kind"] != kind:
         raise UserError(f"expected a run of kind {kind!r}, got {meta['kind']!r}; check the path", file=path)
     return RunFolder(path, meta)
-
-
-def _plain(value: Any) -> Any:
-    """``value`` in the types of JSON; non-finite numbers as None, numpy's as Python's."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"JSON keys are strings, got {key!r}")
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value
-
-
-def _encode(obj: Any) -> bytes:
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
-    # A lone surrogate (an undecodable byte of a file name) has no UTF-8.
-    return (text + "\n").encode("utf-8", errors="replace")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _cannot_read(error: OSError) -> str:

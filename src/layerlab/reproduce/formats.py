@@ -8,7 +8,7 @@ from typing import Any
 
 from layerlab.errors import UserError
 from layerlab.lab.files import write_atomic
-from layerlab.lab.records import write_json
+from layerlab.lab.json_files import write_json
 from layerlab.lab.report.markdown import markdown
 from layerlab.lab.report.page import Page, write
 from layerlab.lab.report.pdf import find_browser, print_pdf

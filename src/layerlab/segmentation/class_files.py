@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlab.errors import UserError
-from layerlab.lab.records import read_json
+from layerlab.lab.json_files import read_json
 from layerlab.segmentation.masks import Classes
 
 _IGNORED = "ignore"

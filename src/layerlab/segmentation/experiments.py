@@ -14,8 +14,9 @@ import numpy as np
 
 from layerlab.errors import UserError
 from layerlab.lab.damage import drawing_from
+from layerlab.lab.json_files import read_json, write_json
 from layerlab.lab.race import CellResult, Executor, cell_key, race
-from layerlab.lab.records import RunFolder, create_run, read_json, write_json
+from layerlab.lab.records import RunFolder, create_run
 from layerlab.lab.shared import check_shared
 from layerlab.segmentation import summary
 from layerlab.segmentation.arms import chosen

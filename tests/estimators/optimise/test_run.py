@@ -20,7 +20,7 @@ from layerlab.estimators import Bernoulli, Gaussian
 from layerlab.estimators.optimise import Optimum, Settings, optimise
 from layerlab.estimators.optimise.run import Evaluation
 from layerlab.estimators.space import Space
-from layerlab.lab.records import read_json
+from layerlab.lab.json_files import read_json
 
 FILE = Path(__file__).parent / "functions_to_optimise.py"
 SOURCE = Path(__file__).parents[3] / "src"

@@ -10,7 +10,7 @@ from typing import Any
 
 from layerlab import __version__
 from layerlab.errors import UserError
-from layerlab.lab.records import read_json, write_json
+from layerlab.lab.json_files import read_json, write_json
 
 FORMAT = "layerlab-monitor"
 FORMAT_VERSION = 1
