@@ -170,9 +170,7 @@ def test_one_value_and_equal_values_can_be_drawn() -> None:
 def test_series_beyond_the_colours_still_differ() -> None:
     curves = [{"label": f"m{k}", "x": [1, 2], "mean": [k, k + 1]} for k in range(12)]
     strokes = [charts._stroke(k)["linestyle"] for k in range(12)]
-    looks = {
-        (canvas.colour(k), str(strokes[k]), charts._MARKERS[k % len(charts._MARKERS)]) for k in range(12)
-    }
+    looks = {(canvas.colour(k), str(strokes[k]), canvas.marker(k)) for k in range(12)}
     assert len(looks) == 12
     assert charts.line_chart(curves, YLABEL).alt.count("from") == 12
 

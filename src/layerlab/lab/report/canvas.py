@@ -26,6 +26,19 @@ INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 # One unit of a drawing is one pixel at its natural width: the text column of a desktop page, and a phone.
 WIDE, NARROW = 728, 328
 
+# What tells series apart beside their colours; they begin again after the last.
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+# One fewer than the markers and colours: after six series the pairs are new.
+_LINES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (2, 1.5)),
+    (0, (7, 2, 1.5, 2)),
+    (0, (4, 1, 1, 1)),
+)
+# Of lines across the whole drawing: limits and predictions.
+_ACROSS: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+
 _FONT = 13.0
 # matplotlib measures its own, wide font; the page sets the text in the system's, which is narrower.
 _LETTER = 0.56 * _FONT
@@ -67,6 +80,21 @@ _STYLE: dict[Any, Any] = {
 def colour(position: int) -> str:
     """The sentinel colour of a series; they begin again after the last."""
     return f"#0a0a0{position % SERIES + 1}"
+
+
+def marker(position: int) -> str:
+    """The marker of a series."""
+    return _MARKERS[position % len(_MARKERS)]
+
+
+def line(position: int) -> Any:
+    """The line style of a series."""
+    return _LINES[position % len(_LINES)]
+
+
+def line_across(position: int) -> Any:
+    """The style of a line across the whole drawing: a limit, a prediction."""
+    return _ACROSS[position % len(_ACROSS)]
 
 
 def require(items: Sequence[Mapping[str, Any]], what: str, fields: Sequence[str]) -> None:

@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-# One fewer than the markers and colours: after six series the pairs are new.
-_LINES: tuple[Any, ...] = (
-    "-",
-    (0, (6, 2)),
-    (0, (2, 1.5)),
-    (0, (7, 2, 1.5, 2)),
-    (0, (4, 1, 1, 1)),
-)
-_UPRIGHT: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-
 
 def line_chart(
     curves: Sequence[Mapping[str, Any]],
@@ -80,14 +69,14 @@ def line_chart(
     if xscale == "log" and min(x for lines in series for x in lines["x"]) <= 0:
         raise UserError("a logarithmic scale begins above 0; draw the curves over a linear one")
     keys: list[canvas.Key] = [
-        (label, {**_stroke(position), "marker": _MARKERS[position % len(_MARKERS)]})
+        (label, {**_stroke(position), "marker": canvas.marker(position)})
         for position, label in enumerate(labels)
     ]
     if marks:
         canvas.require(marks, "marks", ("label", "x"))
     upright = [(str(mark["label"]), canvas.number(mark["x"], "x")) for mark in marks]
     keys += [
-        (label, {"color": INK, "lw": 1.6, "linestyle": _UPRIGHT[n % 3]})
+        (label, {"color": INK, "lw": 1.6, "linestyle": canvas.line_across(n)})
         for n, (label, _) in enumerate(upright)
     ]
     hover: dict[str, str] = {}
@@ -113,7 +102,9 @@ def line_chart(
             axes.set_yscale("log")
             canvas.plain_powers(axes.yaxis)
         for number, (label, x) in enumerate(upright):
-            axes.axvline(x, color=INK, lw=1.6, linestyle=_UPRIGHT[number % 3], gid=f"mark-{number}", zorder=2)
+            axes.axvline(
+                x, color=INK, lw=1.6, linestyle=canvas.line_across(number), gid=f"mark-{number}", zorder=2
+            )
             hover[f"mark-{number}"] = f"{label}: {xlabel} {x:g}"
         for position, lines in enumerate(series):
             if "low" in lines:
@@ -128,7 +119,7 @@ def line_chart(
                 [lines["x"][mark] for mark in marks],
                 [lines["mean"][mark] for mark in marks],
                 **{**_stroke(position), "linestyle": ""},
-                marker=_MARKERS[position % len(_MARKERS)],
+                marker=canvas.marker(position),
                 gid=f"marks-{position}",
                 zorder=4,
             )
@@ -153,7 +144,7 @@ def _stroke(position: int) -> dict[str, Any]:
     return {
         "color": tone,
         "lw": 2,
-        "linestyle": _LINES[position % len(_LINES)],
+        "linestyle": canvas.line(position),
         "ms": 7,
         "mec": PAPER,
         "mfc": tone,

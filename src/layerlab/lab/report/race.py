@@ -32,7 +32,7 @@ def name_of(contestant: str, labels: Labels | None = None) -> str:
     return (labels or {}).get(contestant, contestant.upper())
 
 
-def number(value: float, decimals: int, sign: bool = False) -> Cell:
+def number(value: float | None, decimals: int, sign: bool = False) -> Cell:
     """A numeric cell with a proper minus sign; a missing value is a dash."""
     if value is None or value != value:
         return Cell("–")

@@ -13,8 +13,6 @@ from layerlab.lab.report.page import Figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-
 
 def scatter(
     groups: Sequence[Mapping[str, Any]],
@@ -59,7 +57,7 @@ def scatter(
         found.append((str(group["label"]), points))
     keys: list[canvas.Key] = [(label, _style(position)) for position, (label, _) in enumerate(found)]
     keys += [
-        (str(line["label"]), {"color": INK, "lw": 1.6, "linestyle": _stroke(position)})
+        (str(line["label"]), {"color": INK, "lw": 1.6, "linestyle": canvas.line_across(position)})
         for position, line in enumerate(lines)
     ]
     hover: dict[str, str] = {}
@@ -74,7 +72,13 @@ def scatter(
         axes.set_yscale("log")
         for position, line in enumerate(lines):
             along = axes.axvline if "x" in line else axes.axhline
-            along(line.get("x", line.get("y")), color=INK, lw=1.6, linestyle=_stroke(position), zorder=2)
+            along(
+                line.get("x", line.get("y")),
+                color=INK,
+                lw=1.6,
+                linestyle=canvas.line_across(position),
+                zorder=2,
+            )
         for position, (label, points) in enumerate(found):
             for number, (x, y, name) in enumerate(points):
                 gid = f"point-{position}-{number}"
@@ -102,17 +106,13 @@ def scatter(
 
 def _style(position: int) -> dict[str, Any]:
     return {
-        "marker": _MARKERS[position % len(_MARKERS)],
+        "marker": canvas.marker(position),
         "linestyle": "",
         "ms": 8,
         "mec": PAPER,
         "mew": 0.8,
         "mfc": canvas.colour(position),
     }
-
-
-def _stroke(position: int) -> Any:
-    return ((0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))[position % 3]
 
 
 def _named(axis: Any) -> None:

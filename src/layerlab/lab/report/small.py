@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _WIDTH, _HEIGHT = 360, 176
-_LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
 
 
 def small_lines(
@@ -64,7 +63,7 @@ def small_lines(
         axes.grid(axis="y")
         for place, (label, (x, y)) in enumerate(zip(labels, series, strict=True)):
             tone = canvas.colour(place)
-            axes.plot(x, y, color=tone, lw=2.2, linestyle=_LINES[place % len(_LINES)], gid=f"curve-{place}")
+            axes.plot(x, y, color=tone, lw=2.2, linestyle=canvas.line(place), gid=f"curve-{place}")
             at = curves[place].get("at")
             where = (x[-1], y[-1]) if at is None else (x[at], y[at])
             shift: dict[str, Any] = (
