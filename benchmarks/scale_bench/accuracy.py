@@ -20,7 +20,8 @@ from layerlab.graph.settings import Settings, settings_for
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
 from layerlab.graph.task import parts_for
-from layerlab.lab.training import Schedule, fit
+from layerlab.lab.schedule import Schedule
+from layerlab.lab.training import fit
 
 # ogbn-arxiv's sizes; homophily, degree exponent and signal are such that neither features nor edges say everything.
 ARXIV = {"nodes": 169_343, "edges": 1_166_243, "classes": 40, "columns": 128, "train": 90_941, "val": 29_799}

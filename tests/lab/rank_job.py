@@ -17,7 +17,8 @@ def train(what: str, folder: Path) -> None:
 
     from layerlab.lab.process_group import LostPeerError
     from layerlab.lab.rendezvous import joined, place
-    from layerlab.lab.training import Schedule, fit
+    from layerlab.lab.schedule import Schedule
+    from layerlab.lab.training import fit
 
     where = place()
     assert where is not None

@@ -13,7 +13,8 @@ from toy_tasks import Regression
 
 from layerlab.errors import UserError
 from layerlab.lab.process_group import Group
-from layerlab.lab.training import Schedule, fit
+from layerlab.lab.schedule import Schedule
+from layerlab.lab.training import fit
 
 
 def talk(group: Group, folder: str) -> dict[str, Any]:

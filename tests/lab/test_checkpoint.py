@@ -31,7 +31,8 @@ from toy_tasks import (
 
 from layerlab.errors import UserError
 from layerlab.lab.checkpoint import CHECKPOINT_VERSION
-from layerlab.lab.training import FitResult, Schedule, fit
+from layerlab.lab.schedule import Schedule
+from layerlab.lab.training import FitResult, fit
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 

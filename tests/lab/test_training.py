@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from toy_tasks import BY_LOSS, Regression, Scripted, Wide, assert_same, bits, in_a_child, weight
 
 from layerlab.errors import UserError
-from layerlab.lab.training import FitResult, Schedule, fit, one_thread
+from layerlab.lab.schedule import Schedule
+from layerlab.lab.training import FitResult, fit, one_thread
 
 
 def scripted(name: str, values: list[float], schedule: Schedule) -> FitResult:

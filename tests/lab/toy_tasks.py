@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layerlab.lab.training import FitResult, Schedule, fit
+from layerlab.lab.schedule import Schedule
+from layerlab.lab.training import FitResult, fit
 
 EPOCHS = 8
 BY_LOSS = Schedule(EPOCHS, monitor="validation_loss")

@@ -22,7 +22,7 @@ from layerlab.graph.node_data import NodeDataset
 from layerlab.graph.settings import PROTOCOLS, Settings
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.splits import course_split, random_split
-from layerlab.lab.training import Schedule
+from layerlab.lab.schedule import Schedule
 
 
 def build_model(settings: Settings, features: int, classes: int) -> nn.Module:

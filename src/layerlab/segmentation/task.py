@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from layerlab.errors import UserError
 from layerlab.lab.process_group import Group
-from layerlab.lab.training import Schedule
+from layerlab.lab.schedule import Schedule
 from layerlab.segmentation.augment import augment, require_kornia
 from layerlab.segmentation.dataset import IGNORE, ImageSet, Parts
 from layerlab.segmentation.losses import balanced_weights, segmentation_loss
