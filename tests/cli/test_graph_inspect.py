@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from layerlab.errors import UserError
+from layerlab.graph import inspection
+
 CLUB = Path(__file__).parents[2] / "examples" / "graph_folder"
 Cli = Callable[..., Any]
 
 
-def test_a_folder_is_inspected_in_words(cli: Cli, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_folder_is_inspected_in_words(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = cli("graph", "inspect", CLUB, "--depth", 4)
     assert done.status == 0
@@ -28,6 +33,29 @@ def test_json_and_report(cli: Cli, tmp_path: Path) -> None:
     assert "Accuracy against depth" in (out / "report.html").read_text(encoding="utf-8")
     # The same folder may be asked again, also for less or more.
     assert cli("graph", "inspect", CLUB, "--depth", 3, "--report", "--out", out).status == 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    monkeypatch.setattr(inspection, "inspect", lambda *_, **__: pytest.fail("the work was begun"))
+    refused = cli("graph", "inspect", CLUB, "--out", taken)
+    assert refused.status == 2 and "expected a folder" in refused.err
+    assert taken.read_text() == "a file"
+
+
+def test_nothing_stays_behind_work_that_failed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise UserError("it cannot be done")
+
+    monkeypatch.setattr(inspection, "inspect", fail)
+    refused = cli("graph", "inspect", CLUB, "--out", tmp_path / "look")
+    assert refused.status == 2 and "it cannot be done" in refused.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bare_edge_list(cli: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from layerlab.cli import graph_options as options
 from layerlab.cli.options import AsJson, Report
-from layerlab.cli.run_folder import finished, typed
+from layerlab.cli.run_folder import begun, finished
 
 EPILOG = (
     "Example: layerlab graph inspect pubmed --train --report\n\n"
@@ -47,32 +47,28 @@ def inspect(
     from layerlab.graph.runs import slug
 
     subject = load_subject(data)
-    with progress.share(f"inspecting {slug(data)}") as tell:
+    folder = (out or Path("runs") / f"inspect-{slug(data)}") if report or out is not None else None
+    config = {"data": data, "depth": depth, "seed": seed}
+    with begun(folder, "graph-inspection", config) as run:
+        with progress.share(f"inspecting {slug(data)}") as tell:
 
-        def trained(done: int, depths: int) -> None:
-            tell(done / depths, f"training at depth {done} of {depths}")
+            def trained(done: int, depths: int) -> None:
+                tell(done / depths, f"training at depth {done} of {depths}")
 
-        found = look(
-            subject,
-            name=data,
-            train=train,
-            depths=range(1, depth + 1),
-            seed=seed,
-            progress=tell,
-            training_progress=trained,
-        )
-    record = found.to_dict()
-    if report or out is not None:
-        from layerlab.graph.inspection_page import inspection_page
-        from layerlab.lab.records import create_run
+            found = look(
+                subject,
+                name=data,
+                train=train,
+                depths=range(1, depth + 1),
+                seed=seed,
+                progress=tell,
+                training_progress=trained,
+            )
+        record = found.to_dict()
+        if run is not None:
+            from layerlab.graph.inspection_page import inspection_page
 
-        run = create_run(
-            out or Path("runs") / f"inspect-{slug(data)}",
-            "graph-inspection",
-            typed(),
-            {"data": data, "depth": depth, "seed": seed},
-        )
-        record |= finished(run, record, inspection_page)
+            record |= finished(run, record, inspection_page)
     if as_json:
         print_json(record)
         return
