@@ -62,11 +62,11 @@ def goals(parts: dict[str, Any]) -> str:
 def _gate(part: dict[str, Any]) -> str:
     rows = [[name, f"{value:.1e}"] for name, value in part["rows"].items()]
     return (
-        "## The gate\n\nThe largest difference from the plain network in float64, of the largest number of the tensor, "
+        "## The gate\n\nThe largest difference from torch in float64, of the largest number of the tensor, "
         f"on {part['batches']} batches; allowed {part['allowed']:.0e}. Gradients are those of the first and the last "
         f"weight, and the norms of all, on the best batch, allowed {part['kinked']:.0e}: in float32 a ReLU or a "
-        "maximum falls to the other side now and then, and more often after torch's batch norm in channels-last, "
-        "which is less precise than in plain layout.\n\n" + words.table(["contestant", "difference"], rows)
+        "maximum falls to the other side now and then. The kernels are compared one by one besides.\n\n"
+        + words.table(["contestant", "difference"], rows)
     )
 
 

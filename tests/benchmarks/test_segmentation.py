@@ -42,7 +42,7 @@ def test_the_gate_stops_what_differs(bench: dict[str, ModuleType], monkeypatch: 
 
     with monkeypatch.context() as patched:
         patched.setattr(convolution, "weight_gradient", slightly_more)
-        with pytest.raises(gate.GateError, match="the kernel's gradients"):
+        with pytest.raises(gate.GateError, match="the convolution's kernel"):
             gate.check_all(32)
     fast = gate.prepared
     monkeypatch.setattr(gate, "prepared", lambda net: lambda x: fast(net)(x) + 1e-2)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from layerlab.errors import UserError
 from layerlab.lab.kernels.registration import direct
 from layerlab.segmentation.kernels.convolution import Convolution
+from layerlab.segmentation.kernels.normalisation import activated
 
 SKIPS = ("concatenate", "add", "gate", "zero", "off")
 NORMS = ("batch", "instance", "group", "none")
@@ -179,8 +180,8 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.act(self.norm_0(self.conv_0(x))))
-        out: Tensor = self.drop(self.act(self.norm_1(self.conv_1(x))))
+        x = self.drop(activated(self.conv_0(x), self.norm_0, self.act))
+        out: Tensor = self.drop(activated(self.conv_1(x), self.norm_1, self.act))
         return out
 
 

@@ -42,6 +42,12 @@ def exact(x: Tensor, g: Tensor) -> Tensor:
     return out
 
 
+@pytest.fixture(autouse=True)
+def it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on."""
+    monkeypatch.setattr(convolution, "pays", lambda: True)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_is_its_definition(shape: tuple[int, int, int, int, int]) -> None:
     n, ci, co, h, w = shape
@@ -97,6 +103,21 @@ def test_who_is_served() -> None:
         assert not served(x, w)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not served(x, w)
+
+
+def test_a_processor_on_which_torch_is_as_fast_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "pays", lambda: False)
+    x, w = drawn(2, 6, 8, 9).requires_grad_(), drawn(16, 6, 3, 3).requires_grad_()
+    assert "Convolve" not in type(convolve(x, w, None).grad_fn).__name__
+    monkeypatch.setattr(convolution, "pays", lambda: True)
+    assert "Convolve" in type(convolve(x, w, None).grad_fn).__name__
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("DEFAULT", True), ("AVX512", False)])
+def test_the_processor_decides(monkeypatch: pytest.MonkeyPatch, capability: str, expected: bool) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert convolution.pays.__wrapped__() is expected
 
 
 def test_gradients_of_gradients_are_torchs() -> None:
