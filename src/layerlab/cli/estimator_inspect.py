@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from layerlab.cli import estimator_options as options
-from layerlab.cli.options import AsJson, Report
+from layerlab.cli.options import AsJson, Report, listed
 from layerlab.cli.run_folder import begun, finished, slug
 
 EPILOG = (
@@ -77,7 +77,7 @@ def inspect(
         samples=samples,
         repetitions=repetitions,
         outcomes=outcomes,
-        estimators=tuple(name.strip() for name in (estimators or "").split(",") if name.strip()),
+        estimators=tuple(listed(estimators or "")),
         baseline=baseline,
         sampled=sample_parameters,
         curve=curve,

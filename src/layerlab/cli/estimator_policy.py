@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from layerlab.cli.options import AsJson, On
+from layerlab.cli.options import AsJson, On, listed
 from layerlab.cli.run_folder import typed
 
 EPILOG = (
@@ -93,7 +93,7 @@ def policy(
     from layerlab.lab.report.page import write
     from layerlab.lab.subjects import notice
 
-    names = [name.strip() for name in baseline.split(",") if name.strip()] or [""]
+    names = listed(baseline) or [""]
     source = Source(environment, _options(option or []), max_episode_steps, vectorisation, copies)
     if source.is_file:
         say(notice(environment))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from layerlab.cli import graph_options as options
-from layerlab.cli.options import AsJson, On
+from layerlab.cli.options import AsJson, On, listed
 from layerlab.cli.run_folder import typed
 
 EPILOG = "Example: layerlab graph race cora --models gcn,gat,sgc,mlp --seeds 20 --json"
@@ -41,7 +41,7 @@ def race(
     from layerlab.lab.report.page import write
     from layerlab.lab.report.race import race_page
 
-    names = [name.strip() for name in models.split(",") if name.strip()]
+    names = listed(models)
     folder = out or Path("runs") / f"race-{slug(data)}{f'-{protocol}' if protocol else ''}"
     batching = options.batching_of(batch_size, fanout)
     try:

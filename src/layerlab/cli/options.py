@@ -1,4 +1,4 @@
-"""Options that mean the same in every command."""
+"""Options that mean the same in every command, and how a list is read from one."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ On = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Report = Annotated[bool, typer.Option("--report", help="Write report.html with the figures.")]
+
+
+def listed(text: str) -> list[str]:
+    """The names in an option that takes several, separated by commas.
+
+    >>> listed("gcn, gat,,")
+    ['gcn', 'gat']
+    """
+    return [name for part in text.split(",") if (name := part.strip())]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerlab.cli.options import listed
 from layerlab.cli.run_folder import typed
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def reproduce(
     from layerlab.reproduce import DEFAULT, FULL, QUICK
     from layerlab.reproduce import reproduce as run
 
-    chosen = [name.strip() for name in formats.split(",") if name.strip()]
+    chosen = listed(formats)
     if quick and full:
         raise UserError("--quick and --full exclude each other; leave one out")
     amount = QUICK if quick else FULL if full else DEFAULT

@@ -9,7 +9,7 @@ import typer
 
 from layerlab.cli import segment_data
 from layerlab.cli import segment_options as options
-from layerlab.cli.options import AsJson, On
+from layerlab.cli.options import AsJson, On, listed
 from layerlab.cli.run_folder import typed
 
 EPILOG = (
@@ -121,7 +121,7 @@ def race(
     )
     data, source = segment_data.opened(images, masks, wish, settings.size)
     segment_data.warn(data, 0)
-    names = list(chosen([name.strip() for name in arms.split(",") if name.strip()], len(settings.widths)))
+    names = list(chosen(listed(arms), len(settings.widths)))
     folder = out or Path("runs") / f"segment-race-{data.name}"
     keys = [cell_key(name, seed) for seed in range(seeds) for name in names]
 
