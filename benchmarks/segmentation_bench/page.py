@@ -103,8 +103,8 @@ def _training(part: dict[str, Any]) -> str:
         f"{part['side']}, {races.STEPS} steps in a row: forward, cross-entropy of 11 classes, backward, AdamW "
         "(fused). Plain layout: the network as one writes it, contiguous `(n, channels, h, w)`. Channels-last, torch "
         "alone: our network without its kernels. Ours: with batch norm and ReLU in one step, and, where the "
-        "processor has no AVX-512, the kernel for the weights' gradients. Keeping memory: within `keeping_memory()`, as "
-        "a training runs, whose first step asks the system for it; in the others memory "
+        "processor has no AVX-512, the kernel for the weights' gradients. Keeping memory: within `keeping_memory()`, "
+        "as a training runs, whose first step asks the system for it; in the others memory "
         f"is as a process has it by default.\n\n{_rows(part)}\n\n{_floor(part)}"
     )
 
