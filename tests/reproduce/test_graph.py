@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from layerlab.lab.race import summarise
 from layerlab.lab.report.page import Text
-from layerlab.reproduce import graph as chapter
-
-
-@dataclass
-class Raced:
-    results: dict[str, Any]
-    cells: dict[str, Any]
-    command: str = "layerlab graph race cora"
+from layerlab.reproduce.graph_findings import Raced, difference_finding, document_finding, paper_finding
+from layerlab.reproduce.graph_page import comparison_section
 
 
 def results(
@@ -25,7 +17,7 @@ def results(
     gcn: Sequence[float] = (0.7, 0.8),
     loss: Sequence[float] = (1.0, 1.1),
     **others: Sequence[float],
-) -> Any:
+) -> Raced:
     """A finished race, from made-up accuracies."""
     cells = {
         f"{name}-{seed}": {
@@ -40,7 +32,7 @@ def results(
         for seed, accuracy in enumerate(accuracies)
     }
     summary = {**summarise(cells, "test_accuracy"), "losses": summarise(cells, "test_loss")["contestants"]}
-    return Raced(summary, cells)
+    return Raced(summary, cells, "layerlab graph race cora")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +54,7 @@ def results(
 def test_a_single_run_is_compared_with_single_runs(
     accuracies: Sequence[float], losses: Sequence[float], verdict: str
 ) -> None:
-    finding = chapter._document_finding("gcn", results(gcn=accuracies, gat=accuracies, loss=losses))
+    finding = document_finding("gcn", results(gcn=accuracies, gat=accuracies, loss=losses))
     assert finding.verdict == verdict
     assert finding.document == "1.0643 / 0.6515, one run"
     assert f"{len(accuracies)} seeds" in finding.measured
@@ -95,7 +87,7 @@ def test_a_difference_needs_an_interval_without_zero(
 ) -> None:
     gcn = (0.5, 0.5, 0.5)
     gat = [left + right for left, right in zip(gcn, differences, strict=True)]
-    finding = chapter._difference_finding(results(gat=gat, gcn=gcn, loss=(1, 1, 1)))
+    finding = difference_finding(results(gat=gat, gcn=gcn, loss=(1, 1, 1)))
     assert finding.verdict == verdict
     assert finding.measured == measured
     assert "15.4 points" in finding.document
@@ -117,7 +109,7 @@ def test_what_two_single_runs_can_tell(
     gat: Sequence[float], gcn: Sequence[float], expected: Sequence[str]
 ) -> None:
     made_up = results(gat=gat, gcn=gcn)
-    section = chapter._comparison_section(made_up.results, chapter._difference_finding(made_up))
+    section = comparison_section(made_up.results, difference_finding(made_up))
     text = " ".join(block.text for block in section.blocks if isinstance(block, Text))
     assert "differ by 10.0 points on average" in text
     for phrase in expected:
@@ -140,7 +132,7 @@ def test_what_two_single_runs_can_tell(
 )
 def test_a_papers_mean_may_be_a_point_higher(model: str, mean: float, verdict: str) -> None:
     values = [mean + off for off in (-0.001, -0.001, 0.001, 0.001)]
-    finding = chapter._paper_finding(model, results(**{"sgc": (0.5, 0.5), model: values}, loss=(1,) * 4))
+    finding = paper_finding(model, results(**{"sgc": (0.5, 0.5), model: values}, loss=(1,) * 4))
     assert finding.verdict == verdict
     told = "; the interval leaves it open" if verdict == "measured" else ""
     assert finding.measured == f"{100 * mean:.1f} % (sd 0.1), 4 seeds{told}"
