@@ -79,8 +79,8 @@ RACES: dict[str, dict[str, Any]] = {
     "arxiv-sized, planted communities": {
         "data": "planted",
         "size": SIZE,
-        "full": 150,
-        "mini": 8,
+        "full": 600,
+        "mini": 30,
         "hidden": 64,
     },
 }

@@ -156,6 +156,7 @@ def _accuracy(part: dict[str, Any]) -> str:
         [
             {"full": "full batches", "mini": f"mini-batches of {settings['size']:,}"}[label],
             str(settings[label]),
+            _best(part, label),
             f"{found['accuracy']:.2f}",
             words.significant(found["processor_seconds"]),
         ]
@@ -167,7 +168,7 @@ def _accuracy(part: dict[str, Any]) -> str:
         "same splits, weights and settings. Mini-batches less full batches, in points of test accuracy, 95 per cent "
         f"interval of the paired difference: {_points(part['difference'])}. Seconds of processor are those of a "
         "training with its evaluations.\n\n"
-        + words.table(["training", "epochs", "test accuracy, %", "s of processor"], rows)
+        + words.table(["training", "epochs", "best of each seed", "test accuracy, %", "s of processor"], rows)
         + _earlier(part)
     )
 
@@ -178,16 +179,14 @@ def _best(part: dict[str, Any], label: str) -> str:
 
 def _earlier(part: dict[str, Any]) -> str:
     """What was tried before, where the settings above were chosen after it."""
-    if (tried := part.get("earlier")) is None:
-        return ""
-    return (
-        "\n\nGraph and settings were chosen on a tenth of the graph, on which both trainings came to rest. Here the "
-        f"best epochs were {_best(part, 'full')} and {_best(part, 'mini')}, close to the last: neither has quite come "
-        "to rest, and the difference is one of trainings of these lengths. "
-        f"Before that, with {tried['why']}, one seed reached {tried['full']['accuracy']:.2f} % in "
-        f"{tried['epochs']['full']} epochs of full batches and {tried['mini']['accuracy']:.2f} % in "
-        f"{tried['epochs']['mini']} of mini-batches; both were best in their last epoch, so neither had come to rest."
-    )
+    tries = [
+        f"With {tried['why']}, {tried['epochs']['full']} epochs of full batches reached "
+        f"{tried['full']['accuracy']:.2f} % and {tried['epochs']['mini']} of mini-batches "
+        f"{tried['mini']['accuracy']:.2f} % ({tried['seeds']} seed{'s'[: tried['seeds'] - 1]}); the best epochs "
+        "were the last, or nearly: neither training had come to rest."
+        for tried in part.get("earlier", [])
+    ]
+    return "\n\nTried before. " + " ".join(tries) if tries else ""
 
 
 def _ranks(part: dict[str, Any]) -> str:

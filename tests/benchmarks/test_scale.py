@@ -267,12 +267,15 @@ def stored(bench: dict[str, ModuleType]) -> dict[str, Any]:
                 }
             ],
             "difference": {"mean": 0.6, "low": 0.1, "high": 1.1},
-            "earlier": {
-                "why": "another rate",
-                "epochs": {"full": 150, "mini": 8},
-                "full": {"accuracy": 79.145},
-                "mini": {"accuracy": 71.04},
-            },
+            "earlier": [
+                {
+                    "why": "another rate",
+                    "seeds": 1,
+                    "epochs": {"full": 150, "mini": 8},
+                    "full": {"accuracy": 79.145},
+                    "mini": {"accuracy": 71.04},
+                }
+            ],
         },
         "ranks": {
             "edges": 10**7,
@@ -311,7 +314,8 @@ def test_the_pages_tell_what_was_measured(bench: dict[str, ModuleType], tmp_path
     assert "| within 15 minutes | 15.0 minutes | **no** |" in page
     assert "| within 0.5 points | +0.60 [+0.10, +1.10] | **no** |" in page
     assert (
-        "with another rate, one seed reached 79.14 % in 150 epochs of full batches and 71.04 % in 8" in page
+        "With another rate, 150 epochs of full batches reached 79.14 % and 8 of mini-batches 71.04 % (1 seed)"
+        in page
     )
     assert "| 2 | 18.0 | 2.00 |" in page
     # 192 batches of a second each.
