@@ -88,7 +88,7 @@ def _arguments(benchmark: Benchmark) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=benchmark.description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke run, under a minute")
+    parser.add_argument("--quick", action="store_true", help="a smoke run at small sizes")
     parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {parts}")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
     parser.add_argument("--docs", action="store_true", help="write the page from the stored results")
