@@ -25,6 +25,8 @@ def find(root: Any, path: str) -> Any:
 # Whether somebody traces or transforms what plain tensors compute.
 dispatch_modes = find(torch, "_C._len_torch_dispatch_stack")
 transforms_active = find(torch, "_C._are_functorch_transforms_active")
+# Whether a tensor is a batch of them under torch.autograd.grad(is_grads_batched=True): no transform counts it.
+batched = find(torch, "_C._functorch.is_legacy_batchedtensor")
 # In torch.autograd.forward_ad: the level of forward-mode derivatives, -1 outside of all.
 FORWARD_LEVEL = "_current_level"
 # Leads an operator's call past its own autograd kernel.

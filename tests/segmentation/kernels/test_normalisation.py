@@ -167,3 +167,37 @@ def test_the_kernel_is_what_a_network_trains_with(monkeypatch: pytest.MonkeyPatc
     calls.clear()
     net.eval()(torch.rand(2, 3, 8, 8))
     assert not calls
+
+
+class _Halved(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("act", [nn.ELU(), nn.GELU(), nn.SiLU(), _Halved()], ids=repr)
+def test_another_activation_in_the_place_of_relu_is_what_is_computed(act: nn.Module) -> None:
+    x, norm = drawn(2, 8, 4, 4), norm_of(8)
+    twin = copy.deepcopy(norm)
+    assert torch.equal(activated(x, norm, act), act(twin(x)))
+
+
+@pytest.mark.parametrize("missing", ["running_mean", "running_var", "num_batches_tracked"])
+def test_a_norm_without_one_of_its_buffers_is_torchs(missing: str) -> None:
+    x, norm = drawn(2, 8, 4, 4), norm_of(8)
+    names = ("running_mean", "running_var") if missing.startswith("running") else (missing,)
+    for name in names:
+        setattr(norm, name, None)
+    assert not served(x, norm)
+    assert torch.equal(activated(x, norm, nn.ReLU()), torch.relu(copy.deepcopy(norm)(x)))
+
+
+def test_batched_gradients_are_the_single_ones_side_by_side() -> None:
+    x, norm = drawn(2, 8, 4, 4).requires_grad_(), norm_of(8)
+    out = activated(x, norm, nn.LeakyReLU(0.1))
+    wanted = [x, *norm.parameters()]
+    directions = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(1))
+    together = torch.autograd.grad(out, wanted, directions, is_grads_batched=True, retain_graph=True)
+    for place, direction in enumerate(directions):
+        alone = torch.autograd.grad(out, wanted, direction, retain_graph=True)
+        for found, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(found[place], expected, rtol=1e-4, atol=1e-4)

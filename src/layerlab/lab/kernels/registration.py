@@ -30,8 +30,10 @@ def direct(tensor: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and private.dispatch_modes is not None
         and private.transforms_active is not None
+        and private.batched is not None
         and not private.dispatch_modes()
         and not private.transforms_active()
+        and not private.batched(tensor)
     )
 
 

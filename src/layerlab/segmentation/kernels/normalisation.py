@@ -24,9 +24,11 @@ from layerlab.lab.kernels.registration import direct
 _NANOSECONDS = 0.3
 
 
-def activated(x: Tensor, norm: nn.Module, act: nn.ReLU | nn.LeakyReLU) -> Tensor:
+def activated(x: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
     """``act(norm(x))`` of maps ``(n, channels, h, w)``, with the running statistics that it leaves."""
-    if not (type(norm) is nn.BatchNorm2d and served(x, norm) and not heard(norm, act)):
+    # Their very types: a subclass, or what somebody put in the place of one, computes something else.
+    known = type(act) in (nn.ReLU, nn.LeakyReLU)
+    if not (known and type(norm) is nn.BatchNorm2d and served(x, norm) and not heard(norm, act)):
         out: Tensor = act(norm(x))
         return out
     assert norm.num_batches_tracked is not None  # for the type checker: `served` has looked
@@ -44,6 +46,10 @@ def served(x: Tensor, norm: nn.BatchNorm2d) -> bool:
         norm.training
         and norm.affine
         and norm.track_running_stats
+        # A buffer may have been taken away, and torch does without it.
+        and norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_batches_tracked is not None
         and norm.momentum is not None
         and x.ndim == 4
         and direct(x)
