@@ -150,9 +150,16 @@ def test_class_files(tmp_path: Path) -> None:
         ("a.json", '{"classes": [1]}', "expected"),
         ("a.json", "{", "damaged"),
         ("a.csv", "x,y\n1,2\n", "a.csv:1: expected the heading"),
+        ("a.csv", "\n\nx,y\n1,2\n", "a.csv:3: expected the heading"),
         ("a.csv", "value,name\n1\n", "a.csv:2: expected 2 cells"),
         ("a.csv", "value,name\n1,\n", "a.csv:2: expected a name"),
         ("a.csv", "r,g,b,name\n1,2,300,x\n", "a.csv:2: expected r, g and b"),
+        pytest.param(
+            "a.csv", f"r,g,b,name\n1,2,{'7' * 5000},x\n", "a.csv:2: expected r, g and b", id="many digits"
+        ),
+        pytest.param(
+            "a.csv", "value,name\n0,a\n" + "1,b\n" * 2**18, "at most 1,048,576 bytes", id="more than is read"
+        ),
         ("a.csv", "value,name\n", "a row for every class"),
         ("a.txt", "", "rename"),
     ],

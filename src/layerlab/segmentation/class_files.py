@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from layerlab.segmentation.masks import Classes
 _IGNORED = "ignore"
 _LARGEST_BYTES = 2**20
 _FORMS = "value,name or r,g,b,name"
+_CHANNEL = re.compile(r"[0-9]{1,3}")
 
 
 def read_classes(path: str | Path, ignore: str = "") -> Classes:
@@ -81,7 +83,9 @@ def _from_csv(text: str, path: Path) -> tuple[dict[str, list[Any]], list[Any]]:
                 heading = [cell.lower() for cell in cells]
                 if "name" not in heading or not ("value" in heading or {"r", "g", "b"} <= set(heading)):
                     raise UserError(
-                        f"expected the heading {_FORMS}, got {','.join(cells)}", file=path, line=1
+                        f"expected the heading {_FORMS}, got {','.join(cells)}",
+                        file=path,
+                        line=lines.line_num,
                     )
                 continue
             if len(cells) != len(heading):
@@ -102,7 +106,7 @@ def _from_csv(text: str, path: Path) -> tuple[dict[str, list[Any]], list[Any]]:
 
 def _colour(entry: dict[str, str], path: Path, line: int) -> str:
     parts = [entry[channel] for channel in "rgb"]
-    if not all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts):
+    if not all(_CHANNEL.fullmatch(part) and int(part) < 256 for part in parts):
         raise UserError(f"expected r, g and b from 0 to 255, got {','.join(parts)}", file=path, line=line)
     red, green, blue = map(int, parts)
     return f"#{red:02x}{green:02x}{blue:02x}"
@@ -111,7 +115,12 @@ def _colour(entry: dict[str, str], path: Path, line: int) -> str:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            content = stream.read(_LARGEST_BYTES)
+            content = stream.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise UserError(
+                f"expected classes in at most {_LARGEST_BYTES:,} bytes, got more; is this the file?",
+                file=path,
+            )
         return content.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError("there is no such file; check the path", file=path) from error
