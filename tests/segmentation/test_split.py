@@ -96,7 +96,9 @@ def test_folders_say_the_split() -> None:
         (lambda: Split(validation=0.6, test=0.4), "leave something to train on"),
         (lambda: Split("group"), "how names tell"),
         (lambda: Split(groups="("), "regular expression"),
-        (lambda: Split().parts(["a"], 0), "at least two images"),
+        (lambda: Split("folder"), "stratify, group, folders, got 'folder'"),  # type: ignore[arg-type]
+        (lambda: Split().parts(["a"], 0), "at least two images, .* got 1"),
+        (lambda: Split().parts([], 0), "at least two images, .* got 0"),
         (lambda: Split("group", "block:80").parts(NAMES[:80], 0), "at least 2 groups"),
         (lambda: Split("group", "block:80", 0.2, 0.2).parts(NAMES[:160], 0), "at least 3 groups"),
         (lambda: Split(groups="block:1").parts(NAMES, 0), "240 groups of one"),

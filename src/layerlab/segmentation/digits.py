@@ -57,7 +57,7 @@ class Digits:
         seed: of the scenes, >= 0.
 
     Raises:
-        UserError: fewer than five images, or a size outside.
+        UserError: fewer than five images, a size outside, or a seed below 0.
 
     >>> digits = Digits(count=10, size=32, seed=1)
     >>> image, mask = digits.read(0)

@@ -26,6 +26,7 @@ FOLDERS = {
 _BLOCKS = re.compile(r"blocks?:([1-9]\d{0,8})")
 _NUMBER = re.compile(r"\d+")
 
+_WAYS = ("stratify", "group", "folders")
 _FEW = 10
 
 
@@ -55,6 +56,9 @@ class Split:
         groups: how a name tells its group: ``block:80`` (the last number in the name, in blocks of 80), ``folder``, or
             a regular expression, whose first group in brackets (else whole match) it is. Empty: no groups.
         validation, test: shares of the images.
+
+    Raises:
+        UserError: another way to split, shares that leave nothing to train on, or groups that names cannot tell.
     """
 
     by: Literal["stratify", "group", "folders"] = "stratify"
@@ -63,6 +67,8 @@ class Split:
     test: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.by not in _WAYS:
+            raise UserError(f"expected a split by {', '.join(_WAYS)}, got {self.by!r}")
         if not (0 < self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
             raise UserError(
                 "expected shares of validation and test that leave something to train on, got "
@@ -85,7 +91,9 @@ class Split:
         if self.by == "folders":
             return _by_folders(names)
         if len(names) < 2:
-            raise UserError("expected at least two images, one to train on and one to validate, got one")
+            raise UserError(
+                f"expected at least two images, one to train on and one to validate, got {len(names)}"
+            )
         members: dict[str, list[int]] = {}
         for index, group in enumerate(self.groups_of(names)):
             members.setdefault(group, []).append(index)
