@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+
+from layerlab.lab.process_group import Group
+from layerlab.segmentation.shared_norm import SharedBatchNorm
 
 from ..ranks import in_ranks
 from .rank_training import inputs, kinds
@@ -72,3 +75,18 @@ def test_the_command_trains_in_processes(
         alone["metrics"]["validation_loss"], rel=1e-3
     )
     assert len(together["measures"]["validation"]["iou"]) == len(together["classes"])
+
+
+class _Alone:
+    """A group of one process."""
+
+    def stacked(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers[None]
+
+
+def test_the_shared_norm_refuses_gradients_of_gradients() -> None:
+    norm = SharedBatchNorm(torch.nn.BatchNorm2d(3), cast(Group, _Alone()))
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (first,) = torch.autograd.grad(norm(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()

@@ -16,7 +16,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """A batch norm that in training takes mean and variance over the images of all processes.
 
     ``y = w (x - mean) / sqrt(var + eps) + b`` over all images and pixels, and gradients through both moments, as of one
-    process with all images. Evaluation is the ordinary norm's. torch's SyncBatchNorm does this between GPUs only.
+    process with all images; gradients of gradients are refused. Evaluation is the ordinary norm's. torch's
+    SyncBatchNorm does this between GPUs only.
 
     Args:
         norm: whose parameters, statistics and options are taken over; with a momentum.
@@ -73,6 +74,8 @@ class _Normalise(torch.autograd.Function):
         return out.to(x.dtype), mean, variance, count
 
     @staticmethod
+    # The exchange between processes would be missing from a second derivative, without a word.
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, weight, mean, scale = ctx.saved_tensors
         wide = x.to(mean.dtype)
