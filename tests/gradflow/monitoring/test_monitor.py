@@ -308,6 +308,22 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str | None, m
         Monitor(mlp(), out=out)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("probes", [1]),
+        ("probes", [{"values": {}}]),
+        ("notes", [3]),
+        ("overhead", {"seconds": 0.0, "training": 1.0}),
+    ],
+)
+def test_a_record_with_a_damaged_field_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    out = tmp_path / "run.json"
+    out.write_text(json.dumps(Record("Sequential", 1).to_dict() | {field: value}), encoding="utf-8")
+    with pytest.raises(UserError, match="the record is damaged"):
+        Monitor(mlp(), out=out, start=0)
+
+
 def test_the_record_of_another_model_is_refused(tmp_path: Path) -> None:
     Record("GPT").save(tmp_path / "run.json")
     with pytest.raises(UserError, match="record of a GPT, not of a Sequential"):

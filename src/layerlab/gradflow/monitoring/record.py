@@ -150,10 +150,14 @@ class Record:
             isinstance(entry, dict) and all(isinstance(entry.get(part), str) for part in ("name", "kind"))
             for entry in there["layers"]
         )
-        overhead_fits = all(
-            isinstance(there["overhead"].get(k), (int, float)) for k in ("seconds", "training")
+        probes_fit = all(
+            isinstance(p, dict) and isinstance(p.get("step"), int) and "values" in p for p in there["probes"]
         )
-        if not (snapshots_fit and layers_fit and overhead_fits):
+        notes_fit = all(isinstance(note, str) for note in there["notes"])
+        overhead_fits = all(
+            isinstance(there["overhead"].get(k), (int, float)) for k in ("seconds", "training", "share")
+        )
+        if not (snapshots_fit and layers_fit and probes_fit and notes_fit and overhead_fits):
             raise UserError(f"the record is damaged; {mend}", file=path)
         return Record(**{name: there[name] for name in _FIELDS})
 
