@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.gradflow.evaluation import Call, run
 from layerlab.gradflow.inspection.losses import loss_of
 from layerlab.gradflow.profiling import BUDGET, TOLERANCE, Profile, Progress, profile
-from layerlab.gradflow.recurrent import ThroughTime, through_time
+from layerlab.gradflow.recurrent import ThroughTime
 from layerlab.gradflow.remedies.trial import Remedy, try_remedies
 from layerlab.gradflow.trace import by_memory, is_memory
 from layerlab.lab.models.nested import Path, leaves
@@ -134,13 +134,10 @@ def _inspect(subject: Subject, settings: Settings, progress: Progress | None) ->
     remedies: tuple[Remedy, ...] = ()
     if settings.remedy:
         with _optional("no remedies tried", notes):
-            remedies = try_remedies(model, inputs, found, **asked, progress=_part(progress, 0.7, 0.9))
-    time: ThroughTime | None = None
-    if any(isinstance(module, (nn.RNNBase, nn.RNNCellBase)) for module in model.modules()):
-        with _optional("no Jacobians through time", notes):
-            time = through_time(model, inputs, seed=settings.seed, progress=_part(progress, 0.9, 1.0))
-            notes += time.notes
-    return ModelInspection(subject, settings, found, remedies, time, tuple(notes))
+            remedies = try_remedies(model, inputs, found, **asked, progress=_part(progress, 0.7, 1.0))
+    if found.through_time is not None:
+        notes += found.through_time.notes
+    return ModelInspection(subject, settings, found, remedies, found.through_time, tuple(notes))
 
 
 def _part(progress: Progress | None, start: float, stop: float) -> Progress | None:
