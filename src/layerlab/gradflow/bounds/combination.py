@@ -1,6 +1,7 @@
 """A bound of the Jacobian of a part of a forward pass, from the bounds of its operations.
 
-References: the rules of each operation are in the ``rules_*`` modules beside this one.
+The rules of each operation, with their references, are in the modules that `layerlab.gradflow.bounds.gains` puts
+together.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from layerlab.gradflow.bounds.arguments import Arguments, Law, Rule, largest, nu
 GELU = 0.5 * (1.0 + math.erf(1.0)) + math.exp(-1.0) / math.sqrt(math.pi)
 """sup Φ(x) + x φ(x), at x = √2: 1.12890."""
 GELU_TANH = 1.1289930687
-"""Of its approximation with tanh, at x = 1.41969, rounded up."""
+"""Of its approximation with tanh, at x = 1.41850, rounded up."""
 SILU = 1.0998393202
 """sup σ(x)(1 + x(1 − σ(x))), at x = 2.39936, rounded up."""
 MISH = 1.0884981613
-"""Of x tanh(log(1 + eˣ)), at x = 1.49071, rounded up."""
+"""Of x tanh(log(1 + eˣ)), at x = 1.49057, rounded up."""
 
 _SLOPES: dict[str, tuple[float, str]] = {
     "sigmoid": (0.25, "sigmoid: slope at most 1/4"),

@@ -29,7 +29,8 @@ def _copies(name: str, reason: str) -> Rule:
     return rule
 
 
-def _isometric(name: str, reason: str) -> Rule:
+def _at_most_1(name: str, reason: str) -> Rule:
+    """No entry counts twice: entries moved or picked, all different, or averaged with weights of sum 1."""
     return lambda a: Law({name: 1.0}, reason)
 
 
@@ -58,11 +59,6 @@ def _reduced(power: float, reason: str, name: str = "self") -> Rule:
         return lambda result: Law({name: max(1.0, _count(a, result, name)) ** power}, reason)
 
     return rule
-
-
-def _selected(reason: str) -> Rule:
-    """Entries of the result are entries of the argument, all different: sorted or picked ones."""
-    return lambda a: Law({"self": 1.0}, reason)
 
 
 def _vector_norm(a: Arguments) -> Callable[[Any], Law] | None:
@@ -243,10 +239,6 @@ def _upsampled_line(kind: str, dims: int) -> Callable[[Arguments, int, int], Ten
 
 
 _COPIED = {
-    "constant_pad_nd": "padding",
-    "clone": "copy",
-    "contiguous": "copy",
-    "_to_copy": "copy",
     "repeat": "repetition: root of the copies",
     "tile": "repetition: root of the copies",
     "roll": "rolling",
@@ -278,10 +270,10 @@ RULES: dict[str, Rule] = {
     **{f"aten::{name}": _copies("self", reason) for name, reason in _COPIED.items()},
     # Counting would be a waste where nothing is repeated.
     **{
-        f"aten::{name}": _isometric("self", "copy") for name in ("clone", "contiguous", "_to_copy", *_ALIASES)
+        f"aten::{name}": _at_most_1("self", "copy") for name in ("clone", "contiguous", "_to_copy", *_ALIASES)
     },
-    **{f"aten::{name}": _isometric("self", "transposition") for name in _MOVED},
-    "aten::constant_pad_nd": _isometric("self", "padding"),
+    **{f"aten::{name}": _at_most_1("self", "transposition") for name in _MOVED},
+    "aten::constant_pad_nd": _at_most_1("self", "padding"),
     **{f"aten::{name}": _copies("self", "padding: root of the copies") for name in _PADS},
     **{f"aten::{name}": _copies("self", "nearest-neighbour resize: root of the copies") for name in _NEAREST},
     "aten::embedding": _copies("weight", "embedding: root of how often a row is taken"),
@@ -292,8 +284,8 @@ RULES: dict[str, Rule] = {
     "aten::sum": _reduced(0.5, "sum: root of the number of terms"),
     "aten::nansum": _reduced(0.5, "sum: root of the number of terms"),
     "aten::mean": _reduced(-0.5, "mean: 1/√n"),
-    "aten::logsumexp": _selected("log of a sum of exponentials: at most 1"),
-    **{f"aten::{name}": _selected("order statistic: at most 1") for name in _EXTREMES},
+    "aten::logsumexp": _at_most_1("self", "log of a sum of exponentials: at most 1"),
+    **{f"aten::{name}": _at_most_1("self", "order statistic: at most 1") for name in _EXTREMES},
     "aten::linalg_vector_norm": _vector_norm,
     "aten::norm": _vector_norm,
     **{f"aten::{name}": _deviation for name in ("var", "std", "var_mean", "std_mean")},
