@@ -119,6 +119,19 @@ def test_softmax_is_timed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     assert asked and all(given == {"is_causal": True, "enable_gqa": True} for given in asked)
 
 
+def test_a_batch_that_no_length_fits_beside_is_told_and_nothing_is_made() -> None:
+    found = crossover("linear", Setting(batch=1 << 20), own=(20,))
+    assert found.lengths == () and found.speed(20) is None
+    assert found.sentence() == (
+        "linear was not timed: its batch of 1,048,576 is too large to time here; give a smaller one"
+    )
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UserError, match="a time above 0, got 32 and nan"):
+        crossover("linear", SMALL, seconds=float("nan"), longest=32)
+
+
 def test_what_cannot_be_is_told() -> None:
     found = crossover(lambda length: Impossible(), Setting(1, 1, 1, 4, 4, causal=True), longest=64)
     assert found.lengths == () and found.reason is not None and found.speed(32) is None

@@ -184,7 +184,7 @@ def crossover(
     >>> found.lengths, len(found.other)
     ((32, 64), 2)
     """
-    if longest < SHORTEST or seconds <= 0:
+    if longest < SHORTEST or not seconds > 0:  # of NaN, too: with it measuring would never end
         raise UserError(
             f"expected a longest length of at least {SHORTEST} and a time above 0, got {longest} and {seconds}"
         )
@@ -193,6 +193,9 @@ def crossover(
     lengths = {SHORTEST << i for i in range(64) if SHORTEST << i <= longest} | {
         n for n in own if 2 <= n <= longest
     }
+    if not lengths:
+        large = f"its batch of {setting.batch:,} is too large to time here; give a smaller one"
+        return Crossover(name, setting, backward, torch.get_num_threads(), (), (), (), None, large)
     maximum_of_own = max((n for n in own if n <= longest), default=0)
     found: list[tuple[int, float, float]] = []
     left, wins = seconds, 0

@@ -222,3 +222,17 @@ def test_what_is_too_far_off_is_told_where_maps_are_fitted() -> None:
     record = inspect(two_layers(), Settings(mechanisms=("linear",), max_error=1e-6)).to_dict()
     assert {site["advice"]["standing"] for site in record["sites"]} == {"too far off"}
     assert "layerlab model linearize" in verdict(record)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_error": float("nan")}, "expected a largest error of at least 0, got nan"),
+        ({"budget": float("nan")}, "expected a budget above 0 s, got nan"),
+        ({"budget": 0.0}, "expected a budget above 0 s, got 0"),
+        ({"examples": 0}, "expected at least 1 example to measure heads on, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Settings(**given)

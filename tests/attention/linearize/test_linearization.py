@@ -265,3 +265,14 @@ def test_inputs_from_a_file_and_the_same_again(made: Made, tmp_path: Path) -> No
         record["whole"]["seconds_before"] = record["whole"]["seconds_after"] = 0.0
     assert records[0] == records[1]
     assert "given.py:model" in records[0]["subject"]
+
+
+def test_an_output_named_by_what_is_no_digit_is_a_name() -> None:
+    assert linearization.Settings(output="1.logits").path() == (1, "logits")
+    assert linearization.Settings(output="²").path() == ("²",)
+
+
+def test_a_batch_that_is_too_large_to_time_is_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Clock, "speed", lambda self, name, call: Speed(name, None, None, 0))
+    refused = made().refused
+    assert refused is not None and "is too large to time linear attention here" in refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,9 @@ class Settings:
         mode: "train" or "eval"; as the factory returns it by default.
         dtype: "float32" or "float64"; the model's own by default.
         seed: of the factory, the inputs and the measurement.
+
+    Raises:
+        UserError: an error, budget or number of examples out of range.
     """
 
     shapes: tuple[str, ...] = ()
@@ -60,6 +64,14 @@ class Settings:
     mode: Mode | None = None
     dtype: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_error < math.inf:
+            raise UserError(f"expected a largest error of at least 0, got {self.max_error:g}; take e.g. 0.02")
+        if not 0 < self.budget < math.inf:
+            raise UserError(f"expected a budget above 0 s, got {self.budget:g}; take e.g. 60")
+        if self.examples < 1:
+            raise UserError(f"expected at least 1 example to measure heads on, got {self.examples}")
 
     def request(self) -> Request:
         """What `layerlab.lab.models.subject.load_subject` is asked for."""
@@ -209,7 +221,7 @@ def inspect(subject: Subject, settings: Settings, progress: Progress | None = No
         tuple(times.values()),
         load_a_core(),
         watched.unseen,
-        tuple(notes + _more_notes(calls)),
+        (*notes, *_remarks(calls)),
         time.monotonic() - began,
     )
 
@@ -405,10 +417,6 @@ def load_a_core() -> float | None:
     """Processes that wanted a core in the last minute, over the cores; None where the system does not tell."""
     cores = os.cpu_count()
     return os.getloadavg()[0] / cores if hasattr(os, "getloadavg") and cores else None
-
-
-def _more_notes(calls: Sequence[AttentionCall]) -> list[str]:
-    return list(_remarks(calls))
 
 
 def _remarks(calls: Sequence[AttentionCall]) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Settings:
         """The output's path."""
         if self.output is None:
             return None
-        return tuple(int(part) if part.isdigit() else part for part in self.output.split("."))
+        return tuple(int(part) if part.isdecimal() else part for part in self.output.split("."))
 
 
 @dataclass(eq=False)
@@ -278,6 +278,9 @@ def _sites(part: Part, model: nn.Module, names: Sequence[str], tell: Tell) -> li
         if not any(speed.pays(call.length) for speed in site.speeds.values()):
             crossovers = [speed.crossover for speed in site.speeds.values() if speed.crossover is not None]
             longest = max(speed.longest for speed in site.speeds.values())
+            if not longest:
+                site.why_not = f"its batch of {call.q.shape[0]:,} is too large to time linear attention here"
+                continue
             site.why_not = (
                 f"linear attention is not faster at its {call.length:,} tokens on this machine, "
                 + (f"but from about {min(crossovers):,} on" if crossovers else f"nor up to {longest:,}")
