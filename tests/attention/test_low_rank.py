@@ -264,3 +264,10 @@ def test_nothing_to_attend(sizes: dict) -> None:
     out = randomized_attention(q, k, v, 3)
     assert out.shape == (q.shape[0], 4, q.shape[2], 3)
     assert not out.any()
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_are_named(poison: float) -> None:
+    q, k = torch.full((1, 1, 4, 3), poison), torch.ones(1, 1, 5, 3)
+    with pytest.raises(UserError, match="expected finite numbers in q and k"):
+        randomized_svd(q, k, 2)

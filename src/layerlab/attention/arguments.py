@@ -118,6 +118,20 @@ def check_finite(name: str, value: float) -> float:
     return value
 
 
+def thin_svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The thin singular value decomposition of what was made of q and k; UserError where they are not finite."""
+    try:
+        u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    except RuntimeError as error:
+        if bool(torch.isfinite(x).all()):
+            raise
+        raise UserError(
+            "expected finite numbers in q and k, of which singular vectors are formed, got NaN or infinity, or products"
+            " that leave the dtype; look for what makes them"
+        ) from error
+    return u, s, vt
+
+
 def scale_of(scale: float | None, q: Tensor) -> float:
     """The factor of the scores: ``1 / sqrt(d)`` where None is given.
 

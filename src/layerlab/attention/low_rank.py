@@ -16,6 +16,7 @@ from layerlab.attention.arguments import (
     scale_of,
     softmax_where,
     spread,
+    thin_svd,
     wide,
 )
 from layerlab.attention.softmax import softmax_attention
@@ -121,7 +122,7 @@ def randomized_svd(
         oversampling: further columns of Omega.
         power_iterations: products with P P^T.
         mask: bool over keys, ``(batch, 1 or heads, 1, m)``: True takes part.
-        causal: refused; see below.
+        causal: refused: an approximation of low rank has weights above the diagonal.
         lengths: ``(batch,)``: keys, and with n = m queries, at or beyond take no part.
         scale: factor of the scores, 1 / sqrt(d) if None.
         seed: of Omega; None draws from torch's generator.
@@ -132,7 +133,7 @@ def randomized_svd(
         float32 for float16 and bfloat16.
 
     Raises:
-        UserError: sizes that do not fit; causal attention; masks that differ from query to query.
+        UserError: sizes that do not fit; causal attention; masks that differ from query to query; NaN or infinity.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> q, k = (torch.randn(1, 1, 6, 2, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -192,7 +193,7 @@ def randomized_svd(
         for _ in range(power_iterations):
             w = _orthonormal(forward(backward(w)))
         # (W^T P)^T = P^T W: the left singular vectors of this tall matrix are the right ones of P.
-        right, s, left = torch.linalg.svd(backward(w), full_matrices=False)
+        right, s, left = thin_svd(backward(w))
         u, vt = w @ left.transpose(-1, -2)[..., :rank], right[..., :rank].transpose(-1, -2)
         # Where a singular value is 0 its vectors are arbitrary, and may point to what takes no part.
         u = u if rows is None else u * rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from layerlab.attention.arguments import check, check_finite, check_keys, rows_within, spread, wide
+from layerlab.attention.arguments import check, check_finite, check_keys, rows_within, spread, thin_svd, wide
 from layerlab.attention.softmax import softmax_attention
 from layerlab.errors import UserError
 
@@ -30,7 +30,7 @@ def projections(q: Tensor, k: Tensor, *, rank: int | None = None) -> tuple[Tenso
         C and D, the same ``(batch, heads, rank, m)`` tensor; in q's dtype, but float32 for float16 and bfloat16.
 
     Raises:
-        UserError: sizes, dtypes or devices that do not fit.
+        UserError: sizes, dtypes or devices that do not fit; NaN or infinity in q or k.
 
     >>> q, k = torch.tensor([[[[1.0], [2.0]]]]), torch.tensor([[[[3.0], [4.0]]]])
     >>> c, _ = projections(q, k)
@@ -45,7 +45,7 @@ def projections(q: Tensor, k: Tensor, *, rank: int | None = None) -> tuple[Tenso
     with torch.no_grad():
         r_q = torch.linalg.qr(wide(q), mode="r").R
         basis, r_k = torch.linalg.qr(spread(wide(k), q.shape[1]))
-        _, s, vt = torch.linalg.svd(r_q @ r_k.transpose(-1, -2), full_matrices=False)
+        _, s, vt = thin_svd(r_q @ r_k.transpose(-1, -2))
         if rank is None:
             cutoff = max(n, m) * torch.finfo(s.dtype).eps * s[..., :1]
             rank = int((s > cutoff).sum(-1).max()) if s.numel() else 0
