@@ -95,8 +95,8 @@ GRADFLOW_RANKS = (
     ("theorems",),
 )
 ATTENTION_RANKS = (
-    ("arguments", "calls", "features", "masks", "measures", "unseen"),
-    ("chunked", "reference", "softmax"),
+    ("arguments", "features", "masks", "measures", "unseen"),
+    ("calls", "chunked", "reference", "softmax"),
     ("kernels",),
     ("exported", "linear", "low_rank", "nystrom", "projection", "relative"),
     ("convolution", "mechanisms", "ops"),

@@ -10,6 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from layerlab.attention import masks
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
@@ -94,7 +96,9 @@ def mask_rows(
 def plain_mask(
     mask: Tensor | None, causal: bool, n: int, m: int, device: torch.device | None = None
 ) -> tuple[Tensor | None, bool]:
-    """A mask said as plainly as it can be: what is left of it, and whether it is causal.
+    """A mask of torch's operator, as plainly as it can be said: what is left of it, and whether it is causal.
+
+    As `layerlab.attention.masks.plain`; and one that is the same for every example or head has one of them.
 
     Args:
         mask: as `torch.nn.functional.scaled_dot_product_attention` takes it, of 4 dimensions.
@@ -110,25 +114,17 @@ def plain_mask(
     """
     if causal and n != m:
         # Of a rectangle torch hides what is above the diagonal from the upper left corner.
-        mask, causal = torch.ones(1, 1, n, m, dtype=torch.bool, device=device).tril(), False
+        mask, causal = masks.lower_triangle(n, m, device)[None, None], False
     if mask is None:
         return None, causal
-    if mask.dtype != torch.bool:
-        if not bool(((mask == 0) | (mask == -math.inf)).all()):
-            return mask, causal
-        mask = mask == 0
-    if bool(mask.all()):
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == -math.inf)).all()):
+        # The least number of a dtype is no minus infinity here: where it hides a whole row, torch's weights are not 0.
+        return mask, causal
+    mask, causal = masks.plain(mask, causal, n, m)
+    if mask is None:
         return None, causal
     for axis in (0, 1):
         # torch's own layers write one copy for every head.
         one = mask.narrow(axis, 0, 1)
         mask = one if torch.equal(mask, one.expand_as(mask)) else mask
-    if mask.shape[-2] == n and n > 1:
-        if torch.equal(mask, mask[..., :1, :].expand_as(mask)):
-            return mask[..., :1, :], causal
-        if n == m == mask.shape[-1]:
-            # The last query of a causal mask sees every key that is not padding.
-            keys = mask[..., -1:, :]
-            if torch.equal(mask, torch.ones(n, n, dtype=torch.bool, device=mask.device).tril() & keys):
-                return (None if bool(keys.all()) else keys), True
     return mask, causal

@@ -23,7 +23,7 @@ def exporting() -> bool:
     return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
-def wide(x: Tensor) -> torch.dtype:
+def sum_dtype(x: Tensor) -> torch.dtype:
     """The dtype of sums that go on and on: float64, where the device has it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
@@ -43,8 +43,8 @@ def _chunks(x: Tensor, size: int) -> Tensor:
 
 
 def sums(k: Tensor, v: Tensor, s: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``s + sum_j k_j v_j^T`` and ``z + sum_j k_j``, in `wide` numbers."""
-    kind = wide(k)
+    """``s + sum_j k_j v_j^T`` and ``z + sum_j k_j``, in numbers of `sum_dtype`."""
+    kind = sum_dtype(k)
     kc, vc = _chunks(k, CHUNK), _chunks(v, CHUNK)
     total = (kc.transpose(-1, -2) @ vc).sum(-3, dtype=kind)
     each = kc.sum(-2).sum(-2, dtype=kind)
@@ -85,7 +85,7 @@ def attend(
         z: ``(batch, kv_heads, r)``: the sum of ``k_j``.
 
     Returns:
-        ``(batch, heads, n, e)``, and s and z with k and v added, in `wide` numbers.
+        ``(batch, heads, n, e)``, and s and z with k and v added, in numbers of `sum_dtype`.
     """
     if exporting():
         from layerlab.attention import exported
@@ -98,8 +98,8 @@ def attend(
         s, z = sums(k, v, s, z)
         return read(grouped, s, z).flatten(1, 2), s, z
     if s is None or z is None:
-        s = k.new_zeros(batch, kv_heads, r, e, dtype=wide(k))
-        z = k.new_zeros(batch, kv_heads, r, dtype=wide(k))
+        s = k.new_zeros(batch, kv_heads, r, e, dtype=sum_dtype(k))
+        z = k.new_zeros(batch, kv_heads, r, dtype=sum_dtype(k))
     outs = []
     piece = CAUSAL_CHUNK * _TOGETHER
     for start in range(0, n, piece):

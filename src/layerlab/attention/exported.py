@@ -36,7 +36,7 @@ def attend(
     >>> all(torch.allclose(left, right) for left, right in zip(expected, found))
     True
     """
-    kind = chunked.wide(k)
+    kind = chunked.sum_dtype(k)
     keys, values = _in_chunks(k), _in_chunks(v)
     sums, sums_z = keys.transpose(-1, -2) @ values, keys.sum(-2)
     if s is None or z is None:

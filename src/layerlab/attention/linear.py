@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from layerlab.attention import chunked
-from layerlab.attention.arguments import check, check_causal, check_dropout, check_lengths, without_autocast
+from layerlab.attention.arguments import (
+    check,
+    check_causal,
+    check_dropout,
+    check_lengths,
+    inside,
+    spread,
+    without_autocast,
+)
 from layerlab.attention.features import FeatureMap, Identity
 from layerlab.attention.features import feature_map as map_of
 from layerlab.attention.kernels import decoding, operators
@@ -66,7 +74,7 @@ class LinearState:
             features = phi.keys(like)
         sizes = (batch, kv_heads, features.shape[-1])
         e = head_size if value_size is None else value_size
-        kind = chunked.wide(like)
+        kind = chunked.sum_dtype(like)
         return cls(like.new_zeros(*sizes, e, dtype=kind), like.new_zeros(*sizes, dtype=kind), phi)
 
     def detached(self) -> LinearState:
@@ -151,8 +159,8 @@ def _key_weights(
         weights = weights.to(kind) if mask.dtype is torch.bool else weights.to(kind).exp()
     if lengths is not None:
         check_lengths(lengths, k)
-        inside = (torch.arange(m, device=q.device) < lengths[:, None]).to(kind).unsqueeze(1)
-        weights = inside if weights is None else weights * inside
+        before = inside(lengths, m).to(kind).unsqueeze(1)
+        weights = before if weights is None else weights * before
     return weights
 
 
@@ -277,7 +285,7 @@ def linear_attention(
             values = values * torch.nn.functional.dropout(values.new_ones(*v.shape[:3], 1), dropout)
         beyond = None
         if lengths is not None and q.shape[2] == k.shape[2]:
-            beyond = (torch.arange(q.shape[2], device=q.device) >= lengths[:, None])[:, None, :, None]
+            beyond = ~inside(lengths, q.shape[2])[:, None, :, None]
             x = x.masked_fill(beyond, 0.0)
         if weights is not None and weights.shape[1] not in (1, k.shape[1]):
             if state is not None or return_state:
@@ -285,7 +293,7 @@ def linear_attention(
                     "expected a mask for all heads with a state of grouped heads, got one for each; a key head has one"
                     " sum for all of its queries' heads"
                 )
-            keys, values = (y.repeat_interleave(q.shape[1] // k.shape[1], 1) for y in (keys, values))
+            keys, values = spread(keys, q.shape[1]), spread(values, q.shape[1])
         before = None if state is None else (state.s, state.z)
         if signed and not phi.non_negative and not torch.compiler.is_compiling():
             _flag(phi, x, keys, weights, causal, None if state is None else state.z)

@@ -94,7 +94,7 @@ def nystrom_attention(
     # A query segment without tokens has the mean 0, which is a landmark like any other.
     queries, _ = _segment_means(q, None if rows is None else rows.transpose(-1, -2), landmarks)
     keys, filled_keys = _segment_means(k, seen, landmarks)
-    precise = chunked.wide(q)
+    precise = chunked.sum_dtype(q)
     small = (queries.to(precise) * scale) @ keys.to(precise).transpose(-1, -2)
     small = small.softmax(-1) if filled_keys is None else softmax_where(small, filled_keys)
     gathered = softmax_attention(queries, k, v, mask=seen, scale=scale).to(precise)

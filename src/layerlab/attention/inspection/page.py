@@ -409,5 +409,5 @@ def _floor(site: Record, head: Record, k: int) -> Cell:
     if head["floor"] is None or k not in site["ranks"]:
         return Cell("–")
     place = site["ranks"].index(k)
-    plain, output = head["floor"][place], head["output_floor"][place]
-    return Cell(f"{plain:.2f}, {output:.2f}" if output is not None else f"{plain:.2f}, –", plain)
+    own, output = head["floor"][place], head["output_floor"][place]
+    return Cell(f"{own:.2f}, {output:.2f}" if output is not None else f"{own:.2f}, –", own)

@@ -11,7 +11,7 @@ COLUMNS = ("attention", "tokens", "by", "faster", "predicted", "measured", "held
 
 
 def percent(share: float | None) -> str:
-    """A relative error; three digits where it is small.
+    """A relative error in per cent: two decimals, one from 10 % on, one digit below 0.005 %.
 
     >>> percent(0.01234), percent(0.5), percent(1e-7), percent(None)
     ('1.23 %', '50.0 %', '0.00001 %', '')
