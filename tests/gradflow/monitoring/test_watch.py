@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from layerlab.gradflow.monitoring.watch import CALLS, Watch, layers_of
+from layerlab.gradflow.monitoring.layers import layers_of
+from layerlab.gradflow.monitoring.watch import CALLS, Watch
 
 from ..models import SUBJECTS, subject
 

@@ -1,3 +1,3 @@
-"""What ``layerlab model inspect`` asks of a model: inputs for it, its profile as a record, its page."""
+"""What ``layerlab model inspect`` does with a model: losses by name, its profile as a record, as text and as a page."""
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from layerlab.errors import UserError
+from layerlab.gradflow.monitoring.layers import layers_of
 from layerlab.gradflow.monitoring.record import Record
-from layerlab.gradflow.monitoring.watch import Update, Watch, layers_of
+from layerlab.gradflow.monitoring.update import Update
+from layerlab.gradflow.monitoring.watch import Watch
 from layerlab.lab.models.untouched import unchanged
 from layerlab.lab.report.page import Page, write
 

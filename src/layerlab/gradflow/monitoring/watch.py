@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerlab.gradflow.activations import Activation, look
 from layerlab.gradflow.flow import Seen
+from layerlab.gradflow.monitoring.layers import parameters_of
 from layerlab.gradflow.monitoring.ways import Edge, Sum, edge_of, ways_through
 from layerlab.lab.models.nested import leaves
 
@@ -22,29 +23,6 @@ CALLS = 16
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _CELLS = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-
-
-def parameters_of(module: nn.Module) -> list[nn.Parameter]:
-    """A module's own parameters, those that a parametrization computes its weights from included."""
-    return [
-        p
-        for name, p in module.named_parameters()
-        if ("." not in name or name.startswith("parametrizations."))
-        and not isinstance(p, nn.parameter.UninitializedParameter)
-    ]
-
-
-def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules without modules inside, and those with parameters of their own, by name."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if (name or not list(model.children()))
-        and "parametrizations" not in name.split(".")
-        and (
-            all(child == "parametrizations" for child, _ in module.named_children()) or parameters_of(module)
-        )
-    }
 
 
 @dataclass
@@ -63,8 +41,8 @@ class Watch:
     """Hooks on a model during one step; `finish` takes them away and tells what they saw.
 
     Nothing is exchanged: gradients are read at tensors and at nodes of the graph as they are, so the step computes
-    the same bits as without. The input gradient of a layer is the part that came through it, not what a residual
-    branch adds to it.
+    the same bits as without, unless a module computes otherwise while somebody listens (a U-Net of ours does). The
+    input gradient of a layer is the part that came through it, not what a residual branch adds to it.
 
     Args:
         model: the model.
@@ -341,55 +319,3 @@ def _summed(reading: _Reading) -> dict[str, Any]:
         if dead:
             values["dead"] = min(dead)
     return values
-
-
-class Update:
-    """Hooks on an optimiser: how far its next step moves each layer's weights, relative to their norm.
-
-    Args:
-        optimizer: whose next step is measured.
-        layers: as in `Watch`.
-        done: called after that step with layer -> |w' - w| / |w|.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        layers: Mapping[str, nn.Module],
-        done: Callable[[dict[str, float]], None],
-    ) -> None:
-        self.seconds = 0.0
-        """The time spent in here."""
-        self._layers, self._done = layers, done
-        self._before: dict[nn.Parameter, Tensor] = {}
-        self._handles = [
-            optimizer.register_step_pre_hook(self._keep),
-            optimizer.register_step_post_hook(self._compare),
-        ]
-
-    def finish(self) -> None:
-        """Takes the hooks away."""
-        for handle in self._handles:
-            handle.remove()
-        self._before.clear()
-
-    def _keep(self, *_: Any) -> None:
-        begun = perf_counter()
-        for module in self._layers.values():
-            for p in parameters_of(module):
-                if p.requires_grad:
-                    self._before[p] = p.detach().clone()
-        self.seconds += perf_counter() - begun
-
-    def _compare(self, *_: Any) -> None:
-        begun = perf_counter()
-        found = {}
-        for name, module in self._layers.items():
-            own = [p for p in parameters_of(module) if p in self._before]
-            moved = math.hypot(*(float(torch.linalg.vector_norm(p.detach() - self._before[p])) for p in own))
-            size = math.hypot(*(float(torch.linalg.vector_norm(self._before[p])) for p in own))
-            if size > 0:
-                found[name or "model"] = moved / size
-        self._done(found)
-        self.finish()
-        self.seconds += perf_counter() - begun
