@@ -36,6 +36,7 @@ def summarised(cells: Cells, classes: Sequence[str], raced: Mapping[str, Sequenc
     Args:
         cells: what `layerlab.lab.race.race` returned of cells of `layerlab.segmentation.experiments`.
         classes: their names.
+        raced: the skips of each arm, as `layerlab.segmentation.arms.arms` gives them.
 
     Returns:
         ``contestants`` (by arm: parameters, seconds, and for each metric n, mean, sd, low, high, values),
@@ -66,8 +67,9 @@ def summarised(cells: Cells, classes: Sequence[str], raced: Mapping[str, Sequenc
         }
         for left, right, what in comparisons(raced)
     ]
+    contestants = {name: _contestant(by_arm[name], seeds, metrics) for name in names}
     return {
-        "contestants": {name: _contestant(by_arm[name], seeds, metrics) for name in names},
+        "contestants": contestants,
         "differences": differences,
         "classes": {name: _by_class(list(by_arm[name].values())) for name in names},
         "class_differences": _class_differences(by_arm, seeds, len(classes)),
@@ -78,7 +80,7 @@ def summarised(cells: Cells, classes: Sequence[str], raced: Mapping[str, Sequenc
             for name in names
         },
         "calibration": {name: _pooled_bins(list(by_arm[name].values())) for name in names},
-        "verdict": verdict(differences, {name: _contestant(by_arm[name], seeds, metrics) for name in names}),
+        "verdict": verdict(differences, contestants),
     }
 
 

@@ -1,7 +1,7 @@
 """Batch norm and (leaky) ReLU in training, together: what torch does in two operations and 13 passes, in 8.
 
-It serves plain float32 CPU tensors in channels-last with a multiple of 8 channels, and layers to whose calls nobody
-listens; everything else is torch's.
+It serves plain float32 CPU tensors in channels-last with a multiple of 8 channels, and torch's own `BatchNorm2d`,
+`ReLU` and `LeakyReLU` to whose calls nobody listens; everything else is torch's.
 """
 
 from __future__ import annotations
