@@ -180,6 +180,22 @@ def test_features_of_any_real_type_come_in_blocks(
     assert whole.dtype == np.float32 and np.array_equal(whole, matrix)
 
 
+@pytest.mark.parametrize("name", ["ann's", "edges[1]", "edges*", "edges?"])
+def test_no_letter_of_a_path_means_something_to_the_engine(name: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "edges1").mkdir()
+    for place, content in ((folder, "0,1\n1,2\n"), (tmp_path / "edges1", "0,1\n")):
+        (place / "edges1.csv").write_text(content)
+    (folder / f"{name}.csv").write_text("0,1\n1,2\n2,3\n")
+    pq.write_table(pa.table({"source": [0], "target": [1]}), folder / f"{name}.parquet")
+    for edges, count in (("edges1.csv", 2), (f"{name}.csv", 3), (f"{name}.parquet", 1)):
+        assert convert(folder / edges, folder / f"store of {edges}").graph.num_edges == count
+
+
 def refuse(tmp_path: Path, message: str, **given: Any) -> None:
     with pytest.raises(UserError, match=message) as caught:
         convert(tmp_path / given.pop("edges", "edges.csv"), tmp_path / "store", **given)
@@ -244,6 +260,7 @@ def test_bad_node_tables_are_refused(nodes: str, message: str, tmp_path: Path) -
         (np.array([[{}]] * 3, dtype=object), "without pickles"),
         (np.array([[1.0], [np.nan], [0.0]]), "row 1, column 0 .* is nan"),
         (np.array([[1.0], [0.0], [1e300]]), r"row 2, column 0 .* is 1e\+300"),
+        (np.array([[1.0], [0.0], [np.inf]], dtype=np.float16), "row 2, column 0 .* is inf"),
         (None, "without pickles"),
     ],
 )

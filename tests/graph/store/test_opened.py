@@ -17,7 +17,7 @@ from layerlab.errors import UserError
 from layerlab.graph import Graph, NodeDataset, SparseMatrix, Split, load, parts
 from layerlab.graph.sources import load_graph
 from layerlab.graph.store import StoredFeatures, open_store, save_dataset
-from layerlab.graph.store.layout import _fingerprint
+from layerlab.graph.store.layout import ArrayFile, _fingerprint
 from layerlab.lab.arrays import is_mapped
 
 KINDS = [(directed, weighted) for directed in (False, True) for weighted in (False, True)]
@@ -171,6 +171,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "format": (_manifest(lambda m: m.update(format="zip")), "expected the manifest of a graph store"),
     "count": (_manifest(lambda m: m.update(num_nodes=31)), "has shape"),
     "negative": (_manifest(lambda m: m.update(num_nodes=-1)), "is unknown"),
+    "blocks": (_manifest(lambda m: m.update(columns=10**15, width=1)), "is not among its files"),
     "text": (_manifest(lambda m: m.update(num_nodes="30")), "'num_nodes' is '30'"),
     "outside": (
         _manifest(lambda m: m["files"].update({"../x.npy": m["files"]["labels.npy"]})),
@@ -256,3 +257,8 @@ def test_a_store_without_features_or_labels(tmp_path: Path) -> None:
 def test_a_mapped_graph_is_shared_and_not_copied(store: Path) -> None:
     graph = open_store(store).graph
     assert copy.deepcopy(graph) is graph
+
+
+def test_the_size_of_an_array_does_not_overflow() -> None:
+    assert ArrayFile("int64", (2**61,), "").bytes == 2**64
+    assert (ArrayFile("int32", (), "").bytes, ArrayFile("float32", (3, 0), "").bytes) == (4, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,6 @@ class ArrayWriter:
         return ArrayFile(self.dtype.name, (self.length, *self.row), self._hash.hexdigest())
 
     def _header(self) -> bytes:
-        import io
-
         header = io.BytesIO()
         description = np.lib.format.dtype_to_descr(self.dtype)
         shape = (self.length, *self.row)

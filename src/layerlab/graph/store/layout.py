@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ class ArrayFile:
     @property
     def bytes(self) -> int:
         """Size of the data behind the header."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     def to_dict(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "shape": list(self.shape), "checksum": self.checksum}
@@ -240,7 +241,8 @@ def _shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     shapes |= {name: shape for name, shape in optional.items() if name in manifest.files}
     if "ids_offsets.npy" in manifest.files:
         shapes["ids_bytes.npy"] = (-1,)
-    for block in range(manifest.blocks):
+    # A false number of columns must not make a table of all its blocks: the first that is not there is enough.
+    for block in range(min(manifest.blocks, len(manifest.files) + 1)):
         begin = block * manifest.width
         shapes[block_name(block)] = (n, min(manifest.width, manifest.columns - begin))
     return shapes

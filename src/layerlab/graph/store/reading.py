@@ -6,6 +6,7 @@ Everything that is said to the engine is made here; ``docs/decisions/0017`` says
 from __future__ import annotations
 
 import contextlib
+import glob
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def connect(memory: int, spill: Path) -> Any:
         "enable_progress_bar": "false",
     }
     for name, value in settings.items():
-        connection.execute(f"SET {name} = '{value}'")
+        connection.execute(f"SET {name} = {literal(value)}")
     return connection
 
 
@@ -111,6 +112,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _file(path: Path) -> str:
+    """A file's path as the engine's readers take it: they would read ``edges[1].csv`` as a pattern of names."""
+    return literal(glob.escape(str(path)))
+
+
 def look(connection: Any, path: Path, *, heading: bool) -> Table:
     """What a file holds; ``heading`` where a CSV's first line names the columns in any case (a node table).
 
@@ -121,7 +127,7 @@ def look(connection: Any, path: Path, *, heading: bool) -> Table:
         there = "a folder" if path.is_dir() else "not there"
         raise UserError(f"expected a table (CSV, TSV or Parquet); it is {there}", file=path)
     if path.suffix.lower() in PARQUET:
-        source = f"read_parquet({literal(str(path))})"
+        source = f"read_parquet({_file(path)})"
         with refusals(path):
             described = connection.sql(f"DESCRIBE SELECT * FROM {source}").fetchall()
             rows = first_row(connection, f"SELECT count(*) FROM {source}")[0]
@@ -131,7 +137,7 @@ def look(connection: Any, path: Path, *, heading: bool) -> Table:
     names = head.columns or tuple(f"column {at + 1}" for at in range(head.width))
     described_columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     source = (
-        f"read_csv({literal(str(path))}, columns = {{{described_columns}}}, delim = {literal(head.delimiter)},"
+        f"read_csv({_file(path)}, columns = {{{described_columns}}}, delim = {literal(head.delimiter)},"
         f" header = {str(bool(head.columns)).lower()}, auto_detect = false, quote = '\"', escape = '\"',"
         " comment = '#', strict_mode = true)"
     )
