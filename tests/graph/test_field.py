@@ -110,3 +110,11 @@ def test_refusals() -> None:
     model: nn.Module = GCNConv(5, 2)
     with pytest.raises(UserError, match="features"):
         model(x[:-1], field.operators[0])
+
+
+def test_nodes_that_repeat_and_depths_below_0_are_named() -> None:
+    operator = random_graph().normalized_adjacency()
+    with pytest.raises(UserError, match="every node once, got node 7 again"):
+        receptive_field(operator, torch.tensor([3, 7, 9, 7]), 1)
+    with pytest.raises(UserError, match="expected a depth >= 0, got -1"):
+        receptive_field(operator, torch.tensor([3]), -1)

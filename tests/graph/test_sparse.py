@@ -152,3 +152,9 @@ def test_a_transposed_pattern_outlives_what_it_was_made_of() -> None:
     del matrix, back
     again, _ = other.transposed()
     assert again.col.tolist() == columns
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_what_the_dtype_cannot_hold_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(UserError, match=rf"row 1, column 0 is 1e\+300: expected finite values of {dtype}"):
+        SparseMatrix.from_scipy(scipy_sparse.csr_array([[0.0, 1.0], [1e300, 0.0]]), dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix, expect_nodes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def receptive_field(operator: SparseMatrix, nodes: Tensor, depth: int) -> Field:
         depth: number of layers; 0 reads the nodes themselves.
 
     Raises:
-        UserError: the operator is not square, or nodes repeat or are out of range.
+        UserError: the operator is not square, nodes repeat, are out of range or no integers, or the depth is negative.
 
     >>> path = SparseMatrix.from_dense(torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]))
     >>> field = receptive_field(path, torch.tensor([0]), depth=2)
@@ -49,10 +49,12 @@ def receptive_field(operator: SparseMatrix, nodes: Tensor, depth: int) -> Field:
     size = operator.shape[0]
     if operator.shape != (size, size):
         raise UserError(f"expected a square operator, got {operator}")
-    if nodes.ndim != 1 or (len(nodes) and (int(nodes.min()) < 0 or int(nodes.max()) >= size)):
-        raise UserError(f"expected a list of nodes in 0 ... {size - 1}")
-    if len(nodes.unique()) < len(nodes):
-        raise UserError("expected every node once")
+    expect_nodes(nodes, size)
+    names, counts = nodes.unique(return_counts=True)
+    if len(names) < len(nodes):
+        raise UserError(f"expected every node once, got node {int(names[counts > 1][0])} again")
+    if depth < 0:
+        raise UserError(f"expected a depth >= 0, got {depth}")
     level, operators = nodes.long(), []
     for _ in range(depth):
         level, block = _one_layer(operator, level)

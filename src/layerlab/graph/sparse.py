@@ -41,6 +41,14 @@ def expect_tensors(*given: object) -> None:
             raise UserError(f"expected a tensor, got {type(value).__name__}; convert it with torch.as_tensor")
 
 
+def expect_nodes(nodes: Tensor, count: int) -> None:
+    """UserError where these are no list of positions among ``count`` nodes."""
+    if nodes.ndim != 1 or nodes.is_floating_point() or nodes.is_complex() or nodes.dtype == torch.bool:
+        raise UserError(f"expected a list of nodes, got shape {tuple(nodes.shape)}, {nodes.dtype}")
+    if len(nodes) and not (int(nodes.min()) >= 0 and int(nodes.max()) < count):
+        raise UserError(f"expected nodes in 0 ... {count - 1}, got {int(nodes.min())} to {int(nodes.max())}")
+
+
 class Pattern:
     """The positions of the non-zeros of a matrix, row by row. Immutable; its derived forms are built once.
 
@@ -208,7 +216,8 @@ class SparseMatrix:
         """From any scipy sparse matrix or array; duplicates are summed, explicit zeros dropped.
 
         Raises:
-            UserError: not a two-dimensional scipy sparse matrix of real numbers, or a value is NaN or infinite.
+            UserError: not a two-dimensional scipy sparse matrix of real numbers, or a value is NaN, infinite or too
+                large for ``dtype``.
         """
         if not scipy_sparse.issparse(matrix) or matrix.ndim != 2:
             raise UserError(f"expected a 2-dimensional scipy sparse matrix, got {type(matrix).__name__}")
@@ -217,18 +226,21 @@ class SparseMatrix:
         csr = scipy_sparse.csr_array(matrix, copy=True)
         csr.sum_duplicates()
         csr.eliminate_zeros()
-        if not np.isfinite(csr.data).all():
-            entry = int(np.flatnonzero(~np.isfinite(csr.data))[0])
+        # After the cast: what is too large for the dtype has become infinite by it.
+        values = torch.from_numpy(csr.data.astype(np.float64)).to(dtype)
+        finite = torch.isfinite(values)
+        if not finite.all():
+            entry = int(torch.nonzero(~finite)[0])
             row = int(np.searchsorted(csr.indptr, entry, side="right")) - 1
             raise UserError(
-                f"row {row}, column {csr.indices[entry]} is {csr.data[entry]}: expected finite values"
+                f"row {row}, column {csr.indices[entry]} is {csr.data[entry]}: expected finite values of {dtype}"
             )
         shape = (int(csr.shape[0]), int(csr.shape[1]))
         index = np.int32 if _index_dtype(csr.nnz, shape) is torch.int32 else np.int64
         # Copies: scipy may hand out read-only or foreign memory, and this matrix must not change under its reader.
         crow = torch.from_numpy(csr.indptr.astype(index))
         col = torch.from_numpy(csr.indices.astype(index))
-        return cls(Pattern(crow, col, shape), torch.from_numpy(csr.data.astype(np.float64)).to(dtype))
+        return cls(Pattern(crow, col, shape), values)
 
     @classmethod
     def from_dense(cls, matrix: Tensor) -> SparseMatrix:

@@ -47,6 +47,27 @@ def test_it_is_what_the_model_has(name: str, entries: int, memory: int | None) -
     )
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_dropped_of_a_model_in_training(name: str) -> None:
+    torch.manual_seed(0)
+    model, dataset = MODELS[name](), planted(nodes=150)
+    inputs = Inputs(dataset.features)
+    found = infer(model.train(), inputs, dataset.graph)
+    assert model.training
+    assert torch.equal(found, infer(model.eval(), inputs, dataset.graph))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nodes_and_features_of_another_graph_are_refused(name: str) -> None:
+    model, dataset = MODELS[name](), planted(nodes=150)
+    inputs = Inputs(dataset.features)
+    for nodes in ([-1], [150], [0.5], [[0]]):
+        with pytest.raises(UserError, match=r"expected nodes in 0 \.\.\. 149|expected a list of nodes, got"):
+            infer(model, inputs, dataset.graph, torch.tensor(nodes))
+    with pytest.raises(UserError, match="the graph has 100 nodes, the features 150 rows"):
+        infer(model, inputs, planted(nodes=100).graph)
+
+
 @pytest.mark.parametrize("sparse", [True, False])
 def test_features_in_blocks_of_columns_are_read_alike(sparse: bool) -> None:
     dataset = planted(nodes=100, sparse=sparse)

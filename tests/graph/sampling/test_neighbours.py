@@ -191,10 +191,21 @@ def test_fanouts_of_another_kind_are_refused(fanout: object) -> None:
         checked_fanouts([1, fanout])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("nodes", [[-1], [200], [[1]]])
-def test_nodes_out_of_range_are_refused(nodes: list[int]) -> None:
-    with pytest.raises(UserError, match=r"list of nodes in 0 \.\.\. 199"):
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([-1], r"nodes in 0 \.\.\. 199, got -1 to -1"),
+        ([3, 200], r"nodes in 0 \.\.\. 199, got 3 to 200"),
+        ([[1]], r"list of nodes, got shape \(1, 1\)"),
+        ([0.9], "list of nodes, got shape .* torch.float32"),
+        ([True], "list of nodes, got shape .* torch.bool"),
+    ],
+)
+def test_what_is_no_list_of_nodes_is_refused(nodes: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         sample_field(with_hub(), torch.tensor(nodes), [1], 0)
+    with pytest.raises(UserError, match=message):
+        receptive_field(with_hub(), torch.tensor(nodes), 1)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

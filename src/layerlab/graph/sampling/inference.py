@@ -23,7 +23,7 @@ from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sampling.inputs import Inputs
 from layerlab.graph.sampling.neighbours import ALL, Sampler
 from layerlab.graph.sampling.room import Room, room
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix, expect_nodes
 from layerlab.graph.structure import Graph
 
 # Entries and rows of a block.
@@ -54,7 +54,7 @@ def infer(
         ``(k, classes)``.
 
     Raises:
-        UserError: a model of another kind, or no room for its activations.
+        UserError: a model of another kind, features or nodes that are not the graph's, or no room for activations.
 
     >>> _ = torch.manual_seed(0)
     >>> graph, x = Graph.from_edges([0, 1], [1, 2]), SparseMatrix.from_dense(torch.eye(3))
@@ -62,6 +62,10 @@ def infer(
     >>> torch.allclose(infer(model, Inputs(x), graph), model(x, graph))
     True
     """
+    if inputs.shape[0] != graph.num_nodes:
+        raise UserError(f"the graph has {graph.num_nodes} nodes, the features {inputs.shape[0]} rows")
+    if nodes is not None:
+        expect_nodes(nodes, graph.num_nodes)
     wanted = torch.arange(graph.num_nodes) if nodes is None else nodes
     with torch.no_grad(), room(memory) as rooms:
         passes = _Passes(rooms, inputs, entries)
@@ -119,7 +123,7 @@ class _Passes:
         return h
 
     def of_mlp(self, model: MLP, wanted: Tensor) -> Tensor:
-        return torch.cat([model(self.inputs.rows(rows)) for rows in wanted.split(ROWS)])
+        return torch.cat([_through(model, self.inputs.rows(rows)) for rows in wanted.split(ROWS)])
 
     def _product(self, h: Tensor | None, weight: Tensor, activation: Literal["relu", "elu"] | None) -> Tensor:
         """``act(h) W^T``; of the features where h is None, which take no activation."""
@@ -153,6 +157,14 @@ class _Passes:
             stop = min(max(stop, start + 1), start + ROWS, len(rows))
             yield slice(start, stop)
             start = stop
+
+
+def _through(model: MLP, x: Tensor | SparseMatrix) -> Tensor:
+    """What `MLP.forward` does in evaluation, whatever mode the model is in."""
+    h = x
+    for position, linear in enumerate(cast(list[nn.Linear], list(model.linears))):
+        h = convolve(h, None, linear.weight, linear.bias, activation="relu" if position else None)
+    return cast(Tensor, h)
 
 
 def _run(operator: SparseMatrix, rows: slice) -> SparseMatrix:

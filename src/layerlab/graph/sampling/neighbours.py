@@ -19,7 +19,7 @@ from torch import Tensor
 
 from layerlab.errors import UserError
 from layerlab.graph.field import Field
-from layerlab.graph.sparse import Pattern, SparseMatrix
+from layerlab.graph.sparse import Pattern, SparseMatrix, expect_nodes
 
 ALL = -1
 _LARGEST_SEED = 2**64 - 1
@@ -74,11 +74,9 @@ class Sampler:
             seed: from 0 to 2^64 - 1. Fields of different seeds are independent, and so are a field's layers.
 
         Raises:
-            UserError: nodes repeat or are out of range, or another seed.
+            UserError: nodes repeat, are out of range or no integers, or another seed.
         """
-        size = self.operator.shape[0]
-        if nodes.ndim != 1 or (len(nodes) and (int(nodes.min()) < 0 or int(nodes.max()) >= size)):
-            raise UserError(f"expected a list of nodes in 0 ... {size - 1}")
+        expect_nodes(nodes, self.operator.shape[0])
         if not 0 <= seed <= _LARGEST_SEED:
             raise UserError(f"expected a seed from 0 to {_LARGEST_SEED}, got {seed}")
         level: NDArray[np.int64] = nodes.long().contiguous().numpy()

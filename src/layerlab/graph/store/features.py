@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from layerlab.errors import UserError
-from layerlab.graph.sparse import SparseMatrix
+from layerlab.graph.sparse import SparseMatrix, expect_nodes
 
 # Up to so many numbers (8 bytes each as entries of a sparse matrix) features are small: 512 MiB.
 SMALL = 1 << 26
@@ -54,13 +54,8 @@ class StoredFeatures:
         Raises:
             UserError: nodes that are no integers, or out of range.
         """
-        if nodes.ndim != 1 or nodes.is_floating_point() or nodes.dtype == torch.bool:
-            raise UserError(f"expected a list of nodes, got shape {tuple(nodes.shape)}, {nodes.dtype}")
+        expect_nodes(nodes, self.shape[0])
         wanted = nodes.numpy()
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < self.shape[0]):
-            raise UserError(
-                f"expected nodes in 0 ... {self.shape[0] - 1}, got {wanted.min()} to {wanted.max()}"
-            )
         found = torch.empty(len(nodes), self.shape[1])
         out = found.numpy()
         for index, block in enumerate(self._blocks):
