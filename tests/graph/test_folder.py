@@ -102,6 +102,20 @@ def test_classes_that_are_numbers_stand_in_their_order(folder: Path) -> None:
     assert load(folder).class_names == ("10", "2", "9", "x")
 
 
+def test_a_class_of_many_digits_is_a_number_like_others(folder: Path) -> None:
+    long = "9" * 5000
+    (folder / "nodes.csv").write_text(f"id,label\na,{long}\nb,10\nc,9\n")
+    (folder / "edges.csv").write_text("a,b\n")
+    assert load_folder(folder).class_names == ("9", "10", long)
+
+
+def test_weights_that_sum_to_infinity_are_an_error_with_their_file(folder: Path) -> None:
+    (folder / "nodes.csv").write_text("id,label\na,x\nb,y\n")
+    (folder / "edges.csv").write_text("a,b,1e308\na,b,1.5e308\n")
+    with pytest.raises(UserError, match=r"edges\.csv: the weights of parallel edges sum to infinity"):
+        load_folder(folder)
+
+
 def test_no_column_split_means_no_split(folder: Path) -> None:
     (folder / "nodes.csv").write_text(without_columns(NODES, 2, 3))
     assert load(folder).split is None

@@ -72,3 +72,10 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
     with pytest.raises(UserError, match=r"broken\.npz"):
         load_graph(tmp_path / "broken.npz")
+
+
+def test_ids_of_any_length_stand_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "edges.csv"
+    # Python's int refuses words of more than 4,300 digits.
+    file.write_text(f"{'9' * 5000},10\n10,9\n")
+    assert edge_list(file) == Graph.from_edges([0, 1], [1, 2])

@@ -26,6 +26,16 @@ HEADINGS = (
 )
 
 
+def by_number(digits: str) -> tuple[int, str]:
+    """What sorts words of digits by the numbers they are, however long; ``int`` refuses more than 4,300 digits.
+
+    >>> sorted(["10", "9", "007"], key=by_number)
+    ['007', '9', '10']
+    """
+    number = digits.lstrip("0")
+    return len(number), number
+
+
 class EdgeTable(NamedTuple):
     """The columns of an edge list; ``lines`` holds the 1-based line of each edge."""
 

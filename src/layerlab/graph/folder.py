@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from layerlab.errors import UserError
-from layerlab.graph.edge_table import read_edge_table
+from layerlab.graph.edge_table import by_number, read_edge_table
 from layerlab.graph.node_data import UNKNOWN, NodeDataset, Split
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.graph.structure import Graph
@@ -172,7 +172,7 @@ def _add(
 def _labels(nodes: _Nodes, *, file: Path, needed: bool) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     given = {label for label in nodes.labels if label}
     numeric = all(label.isascii() and label.isdigit() for label in given)
-    names = sorted(given, key=lambda label: (int(label), label)) if numeric else sorted(given)
+    names = sorted(given, key=lambda label: (by_number(label), label)) if numeric else sorted(given)
     if not names and needed:
         raise UserError(
             "no node has a label; fill in the column 'label' for some nodes of each class", file=file
@@ -300,10 +300,14 @@ def load_folder(folder: str | Path, *, need_labels: bool = True) -> NodeDataset:
                     line=line,
                 )
         ends.append(np.array([position[node] for node in named], dtype=np.int64))
+    try:
+        graph = Graph.from_edges(*ends, num_nodes=len(nodes.ids), weight=weights)
+    except UserError as error:
+        raise UserError(str(error), file=edges_file) from None
     name = folder.resolve().name
     return NodeDataset(
         name=name,
-        graph=Graph.from_edges(*ends, num_nodes=len(nodes.ids), weight=weights),
+        graph=graph,
         features=features,
         labels=labels,
         class_names=class_names,

@@ -8,7 +8,7 @@ import numpy as np
 
 from layerlab.errors import UserError
 from layerlab.graph.datasets import load
-from layerlab.graph.edge_table import read_edge_table
+from layerlab.graph.edge_table import by_number, read_edge_table
 from layerlab.graph.known import KNOWN
 from layerlab.graph.npz import from_npz
 from layerlab.graph.store.layout import is_store
@@ -65,7 +65,7 @@ def edge_list(path: str | Path) -> Graph:
     table = read_edge_table(path)
     ids = list(dict.fromkeys(name for ends in zip(table.source, table.target, strict=True) for name in ends))
     if all(name.isascii() and name.isdigit() for name in ids):
-        ids.sort(key=int)
+        ids.sort(key=by_number)
     position = {name: place for place, name in enumerate(ids)}
     ends = (
         np.array([position[name] for name in side], dtype=np.int64) for side in (table.source, table.target)

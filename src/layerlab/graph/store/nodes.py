@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerlab.errors import UserError
+from layerlab.graph.edge_table import by_number
 from layerlab.graph.store import ids as id_files
 from layerlab.graph.store.arrays import ArrayWriter
 from layerlab.graph.store.layout import PARTS, ArrayFile, block_name
 from layerlab.graph.store.reading import Table, first_row, quoted, refusals, stream
 from layerlab.graph.store.rows import Tell
+from layerlab.lab.arrays import BROKEN
 
 # Columns of a block of features, at least; docs/decisions/0017 says why.
 BLOCK_WIDTH = 16
@@ -131,7 +133,7 @@ def _class_names(connection: Any) -> tuple[str, ...]:
     query = "SELECT DISTINCT label FROM nodes WHERE label IS NOT NULL LIMIT 1000000"
     names = [row[0] for row in connection.sql(query).fetchall()]
     numeric = all(name.isascii() and name.isdigit() for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name), name)) if numeric else sorted(names))
+    return tuple(sorted(names, key=lambda name: (by_number(name), name)) if numeric else sorted(names))
 
 
 def _labels(connection: Any, names: tuple[str, ...], path: Path, folder: Path) -> dict[str, ArrayFile]:
@@ -266,7 +268,7 @@ def write_matrix(path: Path, folder: Path, nodes: int, tell: Tell) -> tuple[int,
             if stream.read(6) != b"\x93NUMPY":
                 raise ValueError("it does not begin as an .npy file")
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (OSError, *BROKEN) as error:
         raise UserError(
             f"expected a matrix written by numpy.save, without pickles ({error})", file=path
         ) from error
@@ -292,12 +294,16 @@ def write_matrix(path: Path, folder: Path, nodes: int, tell: Tell) -> tuple[int,
             if begin:
                 matrix = np.load(path, mmap_mode="r", allow_pickle=False)
             piece = np.asarray(matrix[begin : begin + _ROWS])
-            if piece.dtype.kind == "f" and (bad := np.argwhere(~(np.abs(piece) <= _FLOAT32_MAX))).size:
+            with np.errstate(over="ignore"):
+                numbers = piece.astype(np.float32)
+            # After the cast: the largest float32 is beyond half precision, where a comparison with it says nothing.
+            if (bad := np.argwhere(~np.isfinite(numbers))).size:
                 row, at = bad[0]
                 raise UserError(
                     f"row {begin + row}, column {at} (from 0) is {piece[row, at]}; expected finite float32 numbers",
                     file=path,
                 )
-            blocks.append(piece.astype(np.float32))
-            tell(min(1.0, (begin + _ROWS) / nodes), f"writing features: {begin:,} of {nodes:,} nodes")
+            blocks.append(numbers)
+            done = begin + len(piece)
+            tell(done / nodes, f"writing features: {done:,} of {nodes:,} nodes")
     return columns, width, blocks.files
