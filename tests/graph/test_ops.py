@@ -234,3 +234,25 @@ def test_propagation_refuses_features_of_other_nodes() -> None:
     m, x = SparseMatrix.from_dense(torch.eye(3)), SparseMatrix.from_dense(torch.ones(4, 2))
     with pytest.raises(UserError, match="to multiply with"):
         ops.propagate(m, x, 1)
+
+
+@pytest.mark.parametrize("activation", ["tanh", None, "RELU"])
+def test_activations_of_another_name_are_refused(activation: object) -> None:
+    with pytest.raises(UserError, match="expected the activation 'relu' or 'elu', got"):
+        ops.activation_dropout(torch.ones(2), activation, 0.0, training=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("training", [False, True])
+def test_probabilities_are_checked_for_sparse_features_too(p: float, training: bool) -> None:
+    with pytest.raises(UserError, match="dropout probability"):
+        ops.feature_dropout(SparseMatrix.from_dense(torch.eye(2)), p, training)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [((2, 3), (1, 2), None), ((2, 3), (3,), None), ((), (1, 2), None), ((2, 3), (4, 3), (1,))],
+)
+def test_linear_refuses_what_does_not_fit(x: tuple[int, ...], weight: tuple[int, ...], bias: object) -> None:
+    with pytest.raises(UserError, match=r"expected x \(n, in\), weight \(out, in\)"):
+        ops.linear(torch.ones(x), torch.ones(weight), None if bias is None else torch.ones(bias))

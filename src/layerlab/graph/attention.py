@@ -56,10 +56,15 @@ def attend(
     pattern = matrix.pattern if isinstance(matrix, SparseMatrix) else matrix
     rows, columns = pattern.shape
     expect_tensors(z, target, source, bias)
-    if z.ndim != 2 or len(z) != columns or rows > columns or z.shape[1] != heads * target.shape[1]:
+    fits = (
+        z.ndim == target.ndim == 2 and len(z) == columns and rows <= columns and target.shape == source.shape
+    )
+    fits = fits and len(target) in (1, heads) and z.shape[1] == heads * target.shape[1]
+    if not fits or not (bias is None or bias.shape == z.shape[1:]):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (z, target, source, bias) if t is not None)
         raise UserError(
-            f"expected z of shape ({columns}, {heads} * {target.shape[1]}) for a {rows} x {columns} pattern, "
-            f"got {tuple(z.shape)}"
+            f"expected z ({columns}, {heads} * F), two vectors ({heads} or 1, F) and bias ({heads} * F,) for a "
+            f"{rows} x {columns} pattern of at most as many rows as columns, got {shapes}"
         )
     for t in (z, target, source, bias):
         if t is not None and not (

@@ -22,6 +22,7 @@ from layerlab.lab import kernels
 # Numbers per block of a values gradient: 1/2 MB of float32 stays in the cache and is reused by the allocator, while
 # a whole entries x features tensor is paged in anew at every step.
 _BLOCK_NUMBERS = 1 << 17
+_CODES = {"relu": RELU, "elu": ELU}
 
 
 def _product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
@@ -139,9 +140,15 @@ def linear(x: Tensor | SparseMatrix, weight: Tensor, bias: Tensor | None = None)
         bias: ``(out,)`` or None.
 
     Raises:
-        UserError: dtypes or devices do not fit.
+        UserError: shapes, dtypes or devices do not fit.
     """
     expect_tensors(None if isinstance(x, SparseMatrix) else x, weight, bias)
+    fits = weight.ndim == 2 and len(x.shape) > 0 and x.shape[-1] == weight.shape[1]
+    if not fits or not (bias is None or bias.shape == weight.shape[:1]):
+        raise UserError(
+            f"expected x (n, in), weight (out, in) and bias (out,), got {tuple(x.shape)}, {tuple(weight.shape)}"
+            + ("" if bias is None else f" and {tuple(bias.shape)}")
+        )
     if isinstance(x, SparseMatrix):
         return spmm(x, weight.t(), bias)
     casts = not x.is_meta and x.device == weight.device and torch.is_autocast_enabled(x.device.type)
@@ -398,11 +405,16 @@ def activation_dropout(x: Tensor, activation: Literal["relu", "elu"], p: float, 
         activation: "relu" or "elu".
         p: probability of dropping.
         training: whether to drop.
+
+    Raises:
+        UserError: p is not in [0, 1), another activation, or x is no floating-point tensor.
     """
     p = probability(p, training)
     _check_floating(x)
+    if activation not in _CODES:
+        raise UserError(f"expected the activation 'relu' or 'elu', got {activation!r}")
     if kernels.serve(x):
-        return operators.activate(x, {"relu": RELU, "elu": ELU}[activation], new_seed() if p else None, p)
+        return operators.activate(x, _CODES[activation], new_seed() if p else None, p)
     active = torch.relu(x) if activation == "relu" else torch.nn.functional.elu(x)
     return dropout(active, p, training)
 
@@ -410,5 +422,5 @@ def activation_dropout(x: Tensor, activation: Literal["relu", "elu"], p: float, 
 def feature_dropout(x: Tensor | SparseMatrix, p: float, training: bool) -> Tensor | SparseMatrix:
     """`dropout` on dense features, or on the stored values of sparse ones (dropping a zero changes nothing)."""
     if isinstance(x, SparseMatrix):
-        return x.with_values(dropout(x.values, p, training)) if training and p > 0.0 else x
+        return x.with_values(dropout(x.values, p, training)) if probability(p, training) else x
     return dropout(x, p, training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -13,10 +14,12 @@ from torch.autograd import forward_ad
 from layerlab.errors import UserError
 from layerlab.graph import attention, ops
 from layerlab.graph.convolution import convolve
+from layerlab.graph.kernels.operators import keep_law
 from layerlab.graph.loss import cross_entropy, scores
 from layerlab.graph.models import GAT, GCN, SGC
 from layerlab.graph.sparse import Pattern, SparseMatrix
 from layerlab.graph.structure import Graph
+from layerlab.lab import kernels
 
 NODES, WIDTH, HEADS = 20, 6, 2
 
@@ -303,3 +306,38 @@ def test_values_on_the_meta_device_get_gradients_of_their_shape() -> None:
     ops.spmm(adjacency.with_values(values), torch.empty(NODES, WIDTH, device="meta")).sum().backward()
     assert values.grad is not None
     assert values.grad.shape == (ADJACENCY.nnz,)
+
+
+@pytest.mark.parametrize("kind", ["kernels", "plain torch"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": (WIDTH,)},
+        {"target": (3, WIDTH // HEADS)},
+        {"source": (1, WIDTH // HEADS)},
+        {"source": (HEADS, 1)},
+        {"bias": (1,)},
+        {"z": (NODES, WIDTH + 1)},
+        {"z": (NODES,)},
+        {"target": (3, WIDTH // HEADS), "source": (3, WIDTH // HEADS)},
+    ],
+)
+def test_vectors_of_attention_that_do_not_fit_are_refused(
+    wrong: dict[str, tuple[int, ...]], kind: str
+) -> None:
+    each = WIDTH // HEADS
+    shapes = {
+        "z": (NODES, WIDTH),
+        "target": (HEADS, each),
+        "source": (HEADS, each),
+        "bias": (WIDTH,),
+        **wrong,
+    }
+    path = nullcontext() if kind == "kernels" else kernels.disabled()
+    with path, pytest.raises(UserError, match=r"expected z \(20, 2 \* F\), two vectors \(2 or 1, F\)"):
+        attention.attend(ADJACENCY, *(randn(*shape) for shape in shapes.values()), heads=HEADS)
+
+
+def test_few_laws_of_dropout_are_kept() -> None:
+    # A schedule of probabilities must not fill the memory.
+    assert keep_law.cache_info().maxsize == 64

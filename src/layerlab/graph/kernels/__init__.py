@@ -1,1 +1,1 @@
-"""Fused CPU kernels behind `layerlab.graph.ops`."""
+"""Fused CPU kernels, and the torch operators and autograd steps made of them."""

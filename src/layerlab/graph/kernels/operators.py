@@ -240,7 +240,6 @@ column_sum = operator(
 # --- activation and dropout -----------------------------------------------------------------------------------------
 
 
-@cache
 @lru_cache(maxsize=64)
 def keep_law(p: float, dtype: torch.dtype) -> tuple[Any, Any]:
     """Threshold and scale as the kernels want them: words below the threshold drop, what stays is scaled."""
