@@ -213,6 +213,9 @@ def test_converters_refuse_what_they_cannot_carry() -> None:
         pyg.GATConv(3, 2, add_self_loops=False),
         pyg.GATConv((3, 3), 2),
         pyg.SAGEConv(3, 2),
+        pyg.GCNConv(3, 2, aggr="max"),
+        pyg.GATConv(3, 2, flow="target_to_source"),
+        pyg.SGConv(3, 2, flow="target_to_source"),
         nn.Linear(3, 2),
     ):
         with pytest.raises(UserError):

@@ -22,7 +22,8 @@ def from_pyg(module: nn.Module) -> GCNConv | GATConv | SGConv:
 
     Raises:
         UserError: another module, or an option that layerlab's layer does not have (edge features, residual,
-            bipartite inputs, ``improved``, ``normalize=False``, ``add_self_loops=False`` for attention).
+            bipartite inputs, ``improved``, ``normalize=False``, ``add_self_loops=False`` for attention or SGConv,
+            another flow or aggregation).
     """
     kind = type(module).__name__
     source: Any = module
@@ -30,6 +31,13 @@ def from_pyg(module: nn.Module) -> GCNConv | GATConv | SGConv:
         raise UserError(
             f"{kind} with normalize=False has no counterpart; pass layerlab's layer your own SparseMatrix"
         )
+    if kind in ("GCNConv", "GATConv", "SGConv"):
+        flow, how = getattr(source, "flow", "source_to_target"), getattr(source, "aggr", "add")
+        if flow != "source_to_target" or how not in ("add", "sum"):
+            raise UserError(
+                f"{kind} with flow={flow!r} and aggr={how!r} has no counterpart; expected 'source_to_target' and 'add' "
+                "(a graph's edges are reversed by Graph.transpose)"
+            )
     layer: GCNConv | GATConv | SGConv
     if kind == "GCNConv":
         if source.improved:
