@@ -129,6 +129,8 @@ def test_the_cache_folder_is_the_variable_or_the_systems(monkeypatch: pytest.Mon
         ({"features": SparseMatrix.from_dense(torch.eye(2))}, "5 nodes, but there are 2 feature rows"),
         ({"labels": [0, 1, 2, 0, 0]}, "expected labels from -1 .* to 1, got 0 to 2"),
         ({"labels": [0, 1, -2, 0, 0]}, "expected labels from -1 .* to 1, got -2 to 1"),
+        ({"labels": [0.9, 1.0, 0.0, 0.0, 0.0]}, "one whole-number label a node, .* got shape .*, float64"),
+        ({"labels": [[0], [1], [0], [0], [0]]}, r"one whole-number label a node, .* got shape \(5, 1\)"),
         ({"split": Split([0], [1], [5])}, "'test' names node 5 of 5"),
         ({"split": Split([0], [4], [1])}, "node 'é' is in 'validation' but has no label"),
     ],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerlab.errors import UserError
-from layerlab.graph.splits import course_split, random_split
+from layerlab.graph.splits import course_split, few_label_split, random_split
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
@@ -62,6 +64,18 @@ def test_a_random_split_depends_on_its_seed_and_checks_its_fractions() -> None:
     # Of two nodes, rounding would leave none to train; of one node, it would leave it to the test.
     assert random_split([0, 0, 1], 0, (0.1, 0.45, 0.45)).sizes == (2, 1, 0)
     assert random_split([0, 1, 1], 0, (0.1, 0.1, 0.8)).sizes == (2, 0, 1)
-    for fractions in ((0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (1.0, 0.0, 0.0)):
+    for fractions in (
+        *((0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (1.0, 0.0, 0.0), (0.5, 0.5), (0.25,) * 4, ()),
+        *((math.nan, 0.5, 0.5), (0.5, math.nan, 0.5)),
+    ):
         with pytest.raises(UserError, match="three positive fractions"):
             random_split(labels, 0, fractions)
+
+
+@pytest.mark.parametrize(
+    "labels", [[0.0, 1.0, math.nan], [[0, 1], [1, 0]], [0, 1, -2], ["a", "b"], [True, False]]
+)
+def test_labels_that_are_none_are_refused(labels: list[object]) -> None:
+    for split in (random_split, few_label_split):
+        with pytest.raises(UserError, match="expected a list of whole-number labels"):
+            split(labels, 0)

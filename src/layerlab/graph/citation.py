@@ -96,14 +96,15 @@ def citation_model(
     (True, [277, 185, 138])
     """
     check_sizes(nodes, classes, degree, homophily)
-    if not (communities >= 1 and features >= 1 and words >= 1 and max(signal, noise) <= 1 and apart < 1):
+    if not (communities >= 1 and features >= 1 and 1 <= words < np.inf):
         raise UserError(
-            "expected communities, features and words of at least 1, signal and noise up to 1 and apart below 1, "
-            f"got {communities}, {features}, {words}, {signal}, {noise}, {apart}"
+            "expected communities, features and words of at least 1, and finite, "
+            f"got {communities}, {features}, {words}"
         )
-    if min(signal, noise, apart) < 0:
+    if not (0 <= signal <= 1 and 0 <= noise <= 1 and 0 <= apart < 1):
         raise UserError(
-            f"expected a signal, noise and share apart of at least 0, got {signal}, {noise}, {apart}"
+            "expected a signal and noise from 0 to 1 and a share apart from 0 to below 1, "
+            f"got {signal}, {noise}, {apart}"
         )
     generator = np.random.default_rng(seed)
     share = 1 / (np.arange(classes) + 2)

@@ -137,7 +137,13 @@ class NodeDataset:
 
     def __post_init__(self) -> None:
         nodes = self.graph.num_nodes
-        labels = np.array(self.labels, dtype=np.int64)
+        given = np.asarray(self.labels)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "biu"):
+            raise UserError(
+                f"data set '{self.name}': expected one whole-number label a node, -1 where it is unknown, "
+                f"got shape {given.shape}, {given.dtype}"
+            )
+        labels = np.array(given, dtype=np.int64)
         labels.flags.writeable = False
         object.__setattr__(self, "labels", labels)
         for what, count in (

@@ -59,16 +59,14 @@ def random_split(
         fractions: of train, validation and test; positive, summing to 1.
 
     Raises:
-        UserError: the fractions are not that, or no node has a label.
+        UserError: the fractions or labels are not that, or no node has a label.
 
     >>> random_split([0] * 10 + [1] * 5 + [-1], seed=0).sizes
     (9, 3, 3)
     """
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+    if len(fractions) != 3 or not (min(fractions) > 0 and abs(sum(fractions) - 1) <= 1e-9):
         raise UserError(f"expected three positive fractions that sum to 1, got {fractions}")
-    classes = np.asarray(labels)
-    if not (classes != UNKNOWN).any():
-        raise UserError("expected at least one labelled node to split, got none")
+    classes = _classes(labels)
     generator = np.random.default_rng(seed)
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
     for label in np.unique(classes[classes != UNKNOWN]):
@@ -102,7 +100,7 @@ def few_label_split(
         validation, test: nodes of these parts, from all classes together.
 
     Raises:
-        UserError: no node has a label, or a number below 1.
+        UserError: other labels, no node has one, or a number below 1.
 
     >>> few_label_split([0] * 60 + [1] * 40, seed=0, per_class=5, validation=30, test=60).sizes
     (10, 30, 60)
@@ -111,9 +109,7 @@ def few_label_split(
         raise UserError(
             f"expected at least one node a class and a part, got {per_class}, {validation}, {test}"
         )
-    classes = np.asarray(labels)
-    if not (classes != UNKNOWN).any():
-        raise UserError("expected at least one labelled node to split, got none")
+    classes = _classes(labels)
     members = {int(label): int((classes == label).sum()) for label in np.unique(classes[classes != UNKNOWN])}
     wanted = {label: min(per_class, max(count // 2, 1)) for label, count in members.items()}
     left = sum(members.values()) - sum(wanted.values())
@@ -139,6 +135,19 @@ def resampled_split(labels: ArrayLike, split: Split, seed: int) -> Split:
     trained, counts = np.unique(classes[split.train], return_counts=True)
     wanted = {int(label): int(count) for label, count in zip(trained, counts, strict=True)}
     return _drawn(classes, wanted, split.validation.size, split.test.size, seed)
+
+
+def _classes(labels: ArrayLike) -> NDArray[np.int64]:
+    """The labels, of which at least one is known; NaN among them would be a class without a node."""
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or (classes.size and (classes.dtype.kind not in "iu" or classes.min() < UNKNOWN)):
+        raise UserError(
+            "expected a list of whole-number labels from -1 (unknown) on, "
+            f"got shape {classes.shape}, {classes.dtype}"
+        )
+    if not (classes != UNKNOWN).any():
+        raise UserError("expected at least one labelled node to split, got none")
+    return classes
 
 
 def _drawn(

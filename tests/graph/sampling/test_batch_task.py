@@ -149,6 +149,13 @@ def test_the_courses_models_are_refused() -> None:
         task_of("gcn", Batching(20), course=True)
 
 
+def test_a_partition_needs_processes() -> None:
+    dataset = planted(nodes=60)
+    parts = parts_for(dataset, "random", 0)
+    with pytest.raises(UserError, match="a partition is over several processes"):
+        BatchTask(dataset, parts, Settings("gcn"), Batching(), partition="hash")
+
+
 def test_fanouts_must_fit_the_layers() -> None:
     with pytest.raises(UserError, match="one fan-out for each of 2 layers, got 3: 15,10,5"):
         task_of("gcn", Batching(20, (15, 10, 5)))

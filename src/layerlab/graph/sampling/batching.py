@@ -9,7 +9,7 @@ from layerlab.errors import UserError
 from layerlab.graph.sampling.neighbours import checked_fanouts
 
 SIZE = 1024
-# Of GraphSAGE's authors (25, 10) for two layers the second; 15, 10, 5 is what most report for three.
+# What most report for three layers; GraphSAGE's authors (Hamilton, Ying and Leskovec 2017) took 25 and 10 for two.
 _FANOUTS = (15, 10, 5)
 
 

@@ -72,8 +72,8 @@ class BatchTask:
             each reads all features where they are.
 
     Raises:
-        UserError: no training or validation nodes, a model of the course, fan-outs that are not one a layer, or more
-            processes than nodes in a batch.
+        UserError: no training or validation nodes, a model of the course, fan-outs that are not one a layer, more
+            processes than nodes in a batch, or a partition without a group, of another name, or of an SGC.
     """
 
     def __init__(
@@ -103,7 +103,10 @@ class BatchTask:
                 f"expected at most as many processes as nodes in a batch, {together}, got {group.size}; start fewer"
             )
         if partition is not None:
-            assert group is not None
+            if group is None:
+                raise UserError(
+                    "a partition is over several processes; give their group, or leave partition out"
+                )
             if settings.model == "sgc":
                 raise UserError(
                     "an SGC propagates whole columns of features once, before it trains; leave --partition out"
