@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,3 +250,13 @@ def test_features_in_files_decay_as_those_in_memory(monkeypatch: pytest.MonkeyPa
     few = decay(path, StoredFeatures((whole[:, :3], whole[:, 3:5])), depth=6)
     assert few.measured_energy == pytest.approx(decay(path, whole[:, :5], depth=6).measured_energy)
     assert not few.notes
+
+
+@pytest.mark.parametrize("layers", [300, 700_000, 999_000])
+def test_a_hundredth_is_found_up_to_a_million_layers(layers: int) -> None:
+    nothing, one = np.zeros(1), np.ones(1)
+    rate = np.array([0.01 ** (1 / (2 * layers))])
+    slow = Decay(np.arange(1), one, one, nothing, nothing, one, one, rate, one, 0.0, "dense", True)
+    assert slow.layers_until(0.01) == pytest.approx(layers, rel=1e-5)
+    slower = replace(slow, eigenvalues=np.array([0.01 ** (1 / 2.1e6)]))
+    assert slower.layers_until(0.01) == math.inf

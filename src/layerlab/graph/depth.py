@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from layerlab.errors import UserError
+from layerlab.graph.edges import plural
 from layerlab.graph.limit import Limit, squares
 from layerlab.graph.matrices import propagation
 from layerlab.graph.node_data import BlockFeatures
@@ -126,11 +127,11 @@ class Decay:
         left = self.energy_share if of == "energy" else self.distance_share
         if left(0) == 0:
             return 0.0
+        if left(_FARTHEST) > share:
+            return math.inf
         low, high = 0.0, 1.0
         while left(high) > share:
             low, high = high, 2 * high
-            if high > _FARTHEST:
-                return math.inf
         while high - low > 1e-6 * max(1.0, high):
             middle = (low + high) / 2
             low, high = (middle, high) if left(middle) > share else (low, middle)
@@ -244,7 +245,10 @@ def decay(
     product, limit = Product(operator), Limit(graph, self_loops)
     if not self_loops and (alone := np.flatnonzero(np.diff(operator.indptr) == 0)).size:
         x = x * (np.diff(operator.indptr) > 0)[:, None]
-        notes += (f"{alone.size} nodes without a neighbour lose their features without self-loops; left out",)
+        notes += (
+            f"{plural(alone.size, 'node')} without a neighbour: without self-loops the features are lost there in the "
+            "first layer; left out",
+        )
     weights_of: Floats
     sketch = x if x.shape[1] <= probes else x @ _signs(generator, x.shape[1], probes)
     if graph.num_nodes <= dense_up_to:

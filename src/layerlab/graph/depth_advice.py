@@ -62,7 +62,7 @@ def _components(parts: Components) -> list[str]:
             f"{alone:,} isolated node{'s' * (alone != 1)}: no model can use the graph for them, only their own features"
         )
     with_edges = int((parts.edges > 0).sum())
-    bipartite = int((parts.bipartite & (parts.edges > 0)).sum())
+    bipartite = int(parts.bipartite_with_edge.sum())
     if bipartite:
         which = (
             "" if bipartite == with_edges else f" in {bipartite:,} of {with_edges:,} components with edges"

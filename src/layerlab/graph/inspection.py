@@ -73,6 +73,7 @@ class Inspection:
             "training": self.curve,
         }
         found = self.density
+        sizes, counts = np.unique(self.certificate.components.sizes, return_counts=True)
         return {
             "data": self.name,
             "graph": summary(self.graph),
@@ -85,8 +86,8 @@ class Inspection:
                 "error": found.error.tolist(),
                 "exact": found.exact,
             },
-            "component_sizes": np.unique(self.certificate.components.sizes, return_counts=True)[0].tolist(),
-            "component_counts": np.unique(self.certificate.components.sizes, return_counts=True)[1].tolist(),
+            "component_sizes": sizes.tolist(),
+            "component_counts": counts.tolist(),
             "findings": list(self.findings),
             "notes": list(self.notes),
         }

@@ -27,9 +27,6 @@ from layerlab.lab.report.race import environment_section
 
 Record = Mapping[str, Any]
 
-# Bins of component sizes, from 1 on, each twice as wide as the one before.
-_DOUBLINGS = 30
-
 EIGENVALUES = {
     "lambda_2": ("λ₂", "second smallest of the normalised Laplacian; 0 when the graph is disconnected"),
     "smallest_nonzero": ("λ₂, slowest component", "smallest λ₂ of a component on its own"),
@@ -271,7 +268,7 @@ def _components(record: Record) -> list[Block]:
 
 
 def _sizes(sizes: list[int], counts: list[int]) -> Figure:
-    edges = [2.0**power for power in range(_DOUBLINGS) if 2.0 ** (power - 1) <= max(sizes)]
+    edges = [2.0**power for power in range(max(sizes).bit_length() + 1)]
     heights, _ = np.histogram(np.array(sizes), edges, weights=np.array(counts))
     return charts.histogram(
         *(edges, heights.tolist()),
