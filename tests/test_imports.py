@@ -137,7 +137,7 @@ SEGMENTATION_RANKS: tuple[tuple[str, ...], ...] = (
     ("digits", "kernels", "losses", "masks", "metrics", "pairs", "palette", "split", "tiles"),
     ("arms", "class_files", "scan", "settings", "unet"),
     ("augment", "conversion", "duplicates", "fast", "samples", "summary"),
-    ("download", "folder_set", "interop", "task"),
+    ("download", "folder_set", "interop", "task", "worst"),
     ("findings", "runs"),
     ("cases",),
     ("check", "experiments", "inspection"),

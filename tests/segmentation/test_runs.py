@@ -21,9 +21,10 @@ from layerlab.errors import UserError
 from layerlab.lab.trained import WEIGHTS
 from layerlab.lab.weights import read_tensors
 from layerlab.segmentation.metrics import count, measure
-from layerlab.segmentation.runs import CASES, open_trained, read_cases, train_run
+from layerlab.segmentation.runs import open_trained, train_run
 from layerlab.segmentation.samples import load_sample
 from layerlab.segmentation.settings import Settings
+from layerlab.segmentation.worst import CASES, read_worst
 
 TINY = Settings(widths=(2, 4), size=16, batch=4, epochs=4, learning_rate=0.02, patience=None)
 
@@ -67,7 +68,7 @@ def test_a_run_keeps_what_was_measured(run: Path) -> None:
 
 def test_the_worst_cases_are_kept(run: Path) -> None:
     trained = open_trained(run)
-    cases = read_cases(trained.run)
+    cases = read_worst(trained.run)
     assert [case.name for case in cases] == [image["name"] for image in trained.run.meta["results"]["images"]]
     data = Shapes(test=3)
     first = cases[0]
@@ -193,9 +194,9 @@ def test_damaged_runs_are_refused(run: Path, tmp_path: Path) -> None:
             open_trained(copied(change))
     broken = copied(lambda meta, folder: (folder / CASES).write_bytes(b"x"))
     with pytest.raises(UserError, match="remove the file"):
-        read_cases(open_trained(broken).run)
+        read_worst(open_trained(broken).run)
     gone = copied(lambda meta, folder: (folder / CASES).unlink())
-    assert read_cases(open_trained(gone).run) == []
+    assert read_worst(open_trained(gone).run) == []
 
 
 def test_a_diverging_run_says_when_and_what_to_do(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from layerlab.errors import UserError
@@ -16,24 +15,16 @@ from layerlab.lab.process_group import Group
 from layerlab.lab.records import RunFolder
 from layerlab.lab.trained import CHECKPOINT, begin_training, finish_training, open_training, rebuild
 from layerlab.lab.training import fit, thread_count
-from layerlab.lab.weights import read_tensors, write_tensors
 from layerlab.segmentation.dataset import ImageSet
 from layerlab.segmentation.fast import keeping_memory
-from layerlab.segmentation.metrics import Counts, iou, mean_known, measure
-from layerlab.segmentation.palette import shown
-from layerlab.segmentation.samples import Sample
+from layerlab.segmentation.metrics import measure
 from layerlab.segmentation.settings import Settings
 from layerlab.segmentation.task import PartName, SegmentationTask, build_model, schedule_for
 from layerlab.segmentation.unet import UNet
+from layerlab.segmentation.worst import keep_worst
 
 TRAIN_KIND = "segmentation-train"
-CASES = "cases.safetensors"
 RESULTS = ("metrics", "best_epoch", "epochs", "parameters", "curves", "measures", "images")
-
-WORST = 12
-"""Images whose predictions are kept for the page, those of the lowest IoU."""
-
-_LARGEST = 256
 _MEND = "train again, into another folder"
 
 
@@ -55,25 +46,6 @@ class Trained:
     settings: Settings
     classes: tuple[str, ...]
     channels: int
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """An image of a run's validation part with its target and prediction, made small for the page.
-
-    Attributes:
-        name: of the image.
-        iou: the mean over the classes that occur in target or prediction.
-        image: uint8 ``(h, w, 3)``.
-        target: uint8 ``(h, w)``.
-        prediction: uint8 ``(h, w)``.
-    """
-
-    name: str
-    iou: float
-    image: np.ndarray
-    target: np.ndarray
-    prediction: np.ndarray
 
 
 def train_run(
@@ -165,7 +137,7 @@ def train_run(
                 counted = task.counts(result.model, part)
                 measures[part] = measure([counts for _, _, counts in counted])
                 if part == "validation":
-                    images = _keep_worst(run, counted)
+                    images = keep_worst(run, counted)
         found = {"steps": task.steps, "measures": measures, "images": images, "device": device}
         return {**result.record(), **found}
 
@@ -188,53 +160,8 @@ def open_trained(path: str | Path) -> Trained:
     return Trained(run, model, settings, classes, channels)
 
 
-def read_cases(run: RunFolder) -> list[Case]:
-    """The validation images that a run did worst on, worst first; none when they are not there any more.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = run.path / CASES
-    mend = "train again, or remove the file to do without its pictures"
-    try:
-        tensors, header = read_tensors(path, mend)
-    except FileNotFoundError:
-        return []
-    cases = []
-    try:
-        for place in range(len(tensors) // 3):
-            image, target, prediction = (
-                tensors[f"{place}.{name}"].numpy() for name in ("image", "target", "prediction")
-            )
-            if image.shape != (*target.shape, 3) or target.shape != prediction.shape:
-                raise ValueError("sizes do not fit")
-            cases.append(
-                Case(header[f"{place}.name"], float(header[f"{place}.iou"]), image, target, prediction)
-            )
-    except (KeyError, ValueError) as error:
-        raise UserError(f"the pictures are damaged ({error}); {mend}", file=path) from None
-    return cases
-
-
 def _measured(task: SegmentationTask) -> tuple[PartName, ...]:
     return ("validation", "test") if task.parts.test else ("validation",)
-
-
-def _keep_worst(run: RunFolder, counted: Sequence[tuple[Sample, np.ndarray, Counts]]) -> list[dict[str, Any]]:
-    """Every image with its mean IoU, worst first; the pictures of the first are written beside the record."""
-    scored = [(mean_known(iou(counts.confusion)), sample, mask) for sample, mask, counts in counted]
-    # An image of ignored pixels only has no IoU: it comes last.
-    scored.sort(key=lambda entry: 2.0 if entry[0] != entry[0] else entry[0])
-    tensors, header = {}, {}
-    for place, (score, sample, mask) in enumerate(scored[:WORST]):
-        step = max(1, -(-max(mask.shape) // _LARGEST))
-        picture = shown(sample.image.permute(1, 2, 0).float().numpy())
-        for name, pixels in (("image", picture), ("target", sample.mask.numpy()), ("prediction", mask)):
-            tensors[f"{place}.{name}"] = torch.from_numpy(np.ascontiguousarray(pixels[::step, ::step]))
-        header[f"{place}.name"] = sample.name.encode("utf-8", "replace").decode()
-        header[f"{place}.iou"] = repr(score)
-    write_tensors(run.path / CASES, tensors, header)
-    return [{"name": sample.name, "iou": score} for score, sample, _ in scored]
 
 
 def _trained(run: RunFolder) -> tuple[Settings, int, tuple[str, ...]]:

@@ -11,8 +11,9 @@ from layerlab.errors import UserError
 from layerlab.lab.records import create_run
 from layerlab.lab.report.page import Sheet, Table, render
 from layerlab.segmentation.inspection import training_page
-from layerlab.segmentation.runs import CASES, TRAIN_KIND, open_trained, train_run
+from layerlab.segmentation.runs import TRAIN_KIND, open_trained, train_run
 from layerlab.segmentation.settings import Settings
+from layerlab.segmentation.worst import CASES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from shapes import Shapes

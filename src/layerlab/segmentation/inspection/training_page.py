@@ -28,7 +28,7 @@ from layerlab.lab.report.page import (
 )
 from layerlab.lab.report.race import environment_section, number
 from layerlab.segmentation.inspection.sheet import Row, sheet
-from layerlab.segmentation.runs import Case, read_cases
+from layerlab.segmentation.worst import WorstCase, read_worst
 
 Measures = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def _page(run: RunFolder) -> Page:
     results, config = run.meta["results"], run.meta["config"]
     classes, measures = config["classes"], results["measures"]["validation"]
     parts = {name: len(names) for name, names in config["images"].items() if names}
-    cases = read_cases(run)
+    cases = read_worst(run)
     settings = {
         **config["settings"],
         "seed": config["seed"],
@@ -158,7 +158,7 @@ def _warnings(measures: Measures, classes: Sequence[str]) -> list[Block]:
     ]
 
 
-def _worst(cases: Sequence[Case], classes: Sequence[str], images: int) -> list[Block]:
+def _worst(cases: Sequence[WorstCase], classes: Sequence[str], images: int) -> list[Block]:
     rows = [
         Row(case.name, case.image, case.target, [case.prediction], [f"IoU {_plain(case.iou)}"])
         for case in cases
