@@ -27,9 +27,11 @@ from layerlab.estimators.theorems import (
     LOO,
     LOO_NOT_ABOVE,
     LOO_VARIANCE,
+    MEAN_BASELINE,
     SLOW_LEARNING,
     UNBIASED,
     VARIANCE,
+    VARIANCE_LARGEST,
     VARIANCE_SAMPLED,
     several,
     subjects,
@@ -225,3 +227,9 @@ def test_one_coordinate_of_larger_variance_is_enough_to_violate(monkeypatch: pyt
         rival=second,
     )
     assert found.measured == 0.25
+
+
+@pytest.mark.parametrize("claim", [MEAN_BASELINE, VARIANCE_LARGEST], ids=lambda claim: claim.id)
+@pytest.mark.parametrize("x", [0.0, math.inf, math.nan])
+def test_a_toy_without_a_feature_leaves_the_hypothesis_unmet(claim: Claim, x: float) -> None:
+    assert measured(claim, x).unmet == f"x_1 is {x:g}"

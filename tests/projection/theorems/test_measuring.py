@@ -257,3 +257,11 @@ def test_a_refusal_must_name_the_floor() -> None:
     for words in (None, "", "no", "no, not at all"):
         assert measured(REFUSAL, asked, refusal=lambda _, words=words: words).measured == 0
     assert "no floor excludes it" in str(measured(REFUSAL, Asked(2, 4, 0.8)).unmet)
+
+
+@pytest.mark.parametrize("x", [np.zeros(2), np.array([np.inf, 1.0]), np.array([np.nan, 1.0])])
+def test_a_vector_without_a_direction_is_no_counterexample(x: np.ndarray) -> None:
+    assert (
+        CHI_SQUARE.measure(Single(x, 5, 0.5), np.random.default_rng(0), draws=100).unmet
+        == "x is 0, or not finite"
+    )

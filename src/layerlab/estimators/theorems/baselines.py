@@ -119,6 +119,9 @@ BEST_BASELINE = Claim(
 def _measure_crossing(
     x: float, generator: np.random.Generator, *, baseline: Baseline = lambda mu: mu
 ) -> Measurement:
+    if reason := subjects.no_feature(x):
+        return Measurement.unmet_because(reason)
+
     def excess(mu: float) -> float:
         """Deviations, not variances: they cross with a slope, so that the root is as precise as they are."""
         problem = subjects.toy(mu, (x,))

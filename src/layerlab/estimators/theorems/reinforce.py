@@ -256,6 +256,8 @@ _GRID = 100
 def _measure_largest(
     x: float, generator: np.random.Generator, *, estimator: OneSample = subjects.reinforce
 ) -> Measurement:
+    if reason := subjects.no_feature(x):
+        return Measurement.unmet_because(reason)
     # A grid that contains 1/4; the next maxima are lower by far more than rounding.
     grid = range(1, _GRID)
     variances = [subjects.enumerated(subjects.toy(k / _GRID, (x,)), estimator)[1][0] for k in grid]

@@ -81,6 +81,11 @@ def toy(mu: float, x: tuple[float, ...] = (2.0, -1.0, 0.5), f: Function = identi
     return Toy(tuple(logit * each / length for each in x), x, f)
 
 
+def no_feature(x: float) -> str | None:
+    """Why there is no toy with the one feature x, if there is none: theta could not reach any mu."""
+    return None if math.isfinite(x) and x != 0 else f"x_1 is {x:g}"
+
+
 OneSample = Callable[[Toy, float], Array]
 """An estimate from one sample a, (D,)."""
 

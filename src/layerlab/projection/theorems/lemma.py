@@ -218,6 +218,8 @@ def _measure_chi_square(
     probability: Callable[[int, float], float] = tails.pair_failure,
     draws: int = SINGLE_DRAWS,
 ) -> Measurement:
+    if not 0 < float(np.abs(given.x).max(initial=0.0)) < math.inf:
+        return Measurement.unmet_because("x is 0, or not finite")
     images = rows(given.x, draws * given.dim, generator).reshape(draws, given.dim)
     ratio = (images**2).mean(axis=1) / (given.x @ given.x)
     share = float((np.abs(ratio - 1) > given.eps).mean())
