@@ -57,6 +57,19 @@ def test_what_is_no_space(given: dict[str, Any], words: str) -> None:
         Space.parse(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("trits", 4, 3), "expected a space of bits, categories, gaussian, got 'trits'"),
+        (("bits", 4, 3), "expected 2 values of a bit and 0 of a real number, got 3 of bits"),
+        (("gaussian", 4, 2), "got 2 of gaussian"),
+    ],
+)
+def test_a_space_that_no_option_gives(given: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Space(*given)
+
+
 def test_sampled_parameters_are_uniform_and_seeded() -> None:
     count = 2000
     for space in (BITS, CATEGORIES, GAUSSIAN):

@@ -105,6 +105,8 @@ def with_value(value: float) -> np.ndarray:
         (ROWS, {"failure": 1.5}, "failure probability"),
         (ROWS, {"eps": 0.1}, "projecting does not pay; it would from eps 0.24 on"),
         (ROWS[:, :3], {"eps": 0.1}, "it would for no eps below 1"),
+        (ROWS, {"eps": 0.5, "draws": 0}, "at least one map to draw, got draws 0"),
+        (ROWS, {"eps": 0.5, "draws": -1}, "at least one map to draw, got draws -1"),
         (ROWS, {"dim": 500}, "no fewer than the data's 500: projecting does not pay"),
     ],
 )

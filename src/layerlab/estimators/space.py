@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class Space:
         size: number of variables.
         values: number of values of each category; 2 for bits, 0 for real numbers.
 
+    Raises:
+        UserError: another kind, no variable, values that the kind has not, or more than `MOST_PARAMETERS` parameters.
+
     >>> space = Space.parse(categories="4x8")
     >>> space.shape, space.outcomes, space.describe()
     ((4, 8), 4096, '4 variables of 8 values')
@@ -48,6 +51,12 @@ class Space:
     values: int
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UserError(f"expected a space of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        if self.kind != "categories" and self.values != (2 if self.kind == "bits" else 0):
+            raise UserError(
+                f"expected 2 values of a bit and 0 of a real number, got {self.values} of {self.kind}; take categories"
+            )
         if self.size < 1:
             raise UserError(f"expected at least one variable, got {self.size}; give 1 or more")
         if self.kind == "categories" and self.values < 2:

@@ -163,6 +163,7 @@ def test_evaluation_counts_whole_returns() -> None:
         ({"learning_rate": 0.0}, "learning_rate above 0"),
         ({"clip": float("nan")}, "clip of 0 or more"),
         ({"hidden": (0,)}, "at least 1 unit"),
+        ({"target": float("nan")}, "expected a mean return as the target, got nan"),
         ({"steps": 0}, "steps of at least 1"),
     ],
 )

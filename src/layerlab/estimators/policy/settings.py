@@ -101,5 +101,9 @@ class Settings:
         for name in ("learning_rate", "value_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"expected a {name} above 0, got {getattr(self, name)}")
+        if self.target is not None and math.isnan(self.target):
+            raise UserError(
+                "expected a mean return as the target, got nan; leave it out to have none of your own"
+            )
         if any(width < 1 for width in self.hidden):
             raise UserError(f"expected hidden layers of at least 1 unit, got {list(self.hidden)}")

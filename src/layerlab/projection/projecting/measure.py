@@ -147,12 +147,14 @@ def project(data: Any, settings: Settings, tell: Progress | None = None) -> Proj
     'the last of 2 maps drawn keeps all 435 squared distances within 0.5: off by 0.4496 at most'
     """
     report = tell or (lambda share, words: None)
+    if settings.draws is not None and settings.draws < 1:
+        raise UserError(f"expected at least one map to draw, got draws {settings.draws}; take 1 or more")
     rows = _checked(data)
     points, width = rows.shape
     density = width**-0.5 if settings.density == "li" else float(settings.density)
     known = _known(points, width, settings, density)
     _check_memory(rows, known.dim, settings.kind)
-    draws = settings.draws or (_DRAWS if settings.dim is None else 1)
+    draws = settings.draws if settings.draws is not None else _DRAWS if settings.dim is None else 1
     # scikit-learn's conventions: maps that follow each other come from one state.
     random = np.random.RandomState(settings.seed)
     jl = JLTransform(
