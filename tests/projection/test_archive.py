@@ -94,6 +94,15 @@ def test_a_codebook_without_its_version_is_read(tmp_path: Path) -> None:
     assert read(tmp_path / "other.npz").record == {"a": 1}
 
 
+def test_a_codebook_of_another_version_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "codes.npz", codebook(dim=8, count=8).made, {"a": 1})
+    with np.load(tmp_path / "codes.npz") as archive:
+        arrays = {**{name: archive[name] for name in archive.files}, "version": np.array("2")}
+    np.savez(tmp_path / "later.npz", **arrays)
+    with pytest.raises(UserError, match=r"later\.npz: expected a codebook of format version 1, got '2'"):
+        read(tmp_path / "later.npz")
+
+
 def test_the_byte_order_of_another_machine_is_read(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((6, 4))
     np.save(tmp_path / "a.npy", x.astype(">f8"))

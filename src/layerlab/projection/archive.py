@@ -180,6 +180,13 @@ def _record(path: Path, arrays: dict[str, Any]) -> dict[str, Any] | None:
     """Takes what `write` put beside the vectors out of the archive; None if it is not one of ours."""
     if str(arrays.get("format")) != FORMAT:
         return None
+    # Without one it is read: the arrays say all that is needed.
+    if (version := str(arrays.get("version", VERSION))) != str(VERSION):
+        raise UserError(
+            f"expected a codebook of format version {VERSION}, got {version[:20]!r}; read it with the layerlab that"
+            " wrote it, or make it again",
+            file=path,
+        )
     try:
         record = json.loads(str(arrays.pop("record")))
     except (KeyError, ValueError) as error:
