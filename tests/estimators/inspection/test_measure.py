@@ -14,9 +14,11 @@ from torch import Tensor
 from layerlab.errors import UserError
 from layerlab.estimators.bias import BiasTest, bias_test
 from layerlab.estimators.enumeration import Moments, outcomes
+from layerlab.estimators.inspection import page
 from layerlab.estimators.inspection.measure import Settings, inspect
 from layerlab.estimators.space import Space
 from layerlab.estimators.variance import leave_one_out, one_bit
+from layerlab.lab.report.page import marks
 
 BIT, BITS = Space.parse(1), Space.parse(6)
 
@@ -326,3 +328,11 @@ def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert len(told) == 1 and "evaluations of f at" in told[0] and "--outcomes 0" in told[0]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+
+
+def test_what_a_users_function_says_sets_no_marks_on_the_page() -> None:
+    why = "f raised ValueError: a*b and *c* of [here](#top)"
+    (found,) = page._refused({"not_applicable": [{"name": "rebar", "title": "REBAR", "why": why}]})
+    assert marks(found.items[0]) == (
+        "<strong>rebar</strong> f raised ValueError: a∗b and ∗c∗ of ［here］(#top)."
+    )

@@ -130,12 +130,12 @@ def test_a_sample_of_one_is_refused() -> None:
 def test_the_page_tells_what_was_found(field: str, tmp_path: object) -> None:
     x = gaussian(40, 5)
     x = torch.complex(x, gaussian(40, 5, 1)) if field == "complex" else x
-    record = {"file": "<x>.npy", "array": "", **inspect(x, nearest=3).to_dict(), "made_as": None}
+    record = {"file": "<x> *a*.npy", "array": "", **inspect(x, nearest=3).to_dict(), "made_as": None}
     run = create_run(tmp_path / "run", "codebook-inspection", "layerlab", {})  # type: ignore[operator]
     run.finish(record)
     html = render(inspection_page(run))
     assert text.number(record["coherence"]) in html
-    assert "&lt;x&gt;.npy" in html
+    assert "&lt;x&gt; ∗a∗.npy" in html and "<em>a</em>" not in html
     assert html.count("<figure") == 2
     for row in text.nearest_rows(record):
         assert row[2] in html

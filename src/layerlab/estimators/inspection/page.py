@@ -24,6 +24,7 @@ from layerlab.lab.report.page import (
     Text,
 )
 from layerlab.lab.report.race import environment_section
+from layerlab.lab.report.words import plain
 
 # What the cells of `text.COLUMNS` are sorted by.
 _SORTED = dict(
@@ -211,9 +212,9 @@ def _above(values: Sequence[float]) -> list[float | None]:
 
 
 def _refused(record: Record) -> list[Block]:
-    lines = [f"**{', '.join(names)}** {why}." for why, names in text.refused(record).items()]
+    lines = [f"**{', '.join(names)}** {plain(why)}." for why, names in text.refused(record).items()]
     return [Bullets(lines)] if lines else []
 
 
 def _notes(record: Record) -> list[Any]:
-    return [Bullets([_sentence(one) for one in [*record["notes"], *text.facts(record)]])]
+    return [Bullets([plain(_sentence(one)) for one in [*record["notes"], *text.facts(record)]])]

@@ -9,6 +9,7 @@ from layerlab.lab.records import RunFolder
 from layerlab.lab.report.charts import line_chart
 from layerlab.lab.report.page import Bullets, Definitions, Figure, KeyFigure, KeyFigures, Page, Section
 from layerlab.lab.report.race import environment_section
+from layerlab.lab.report.words import plain
 
 Record = dict[str, Any]
 
@@ -82,8 +83,7 @@ def optimum_page(run: RunFolder) -> Page:
 
 
 def _remarks(record: Record) -> list[Bullets]:
-    plain = [remark.replace("*", "∗").replace("`", "ʼ").replace("[", "［") for remark in record["remarks"]]
-    return [Bullets(plain)] if plain else []
+    return [Bullets([plain(remark) for remark in record["remarks"]])] if record["remarks"] else []
 
 
 def _course(record: Record) -> Figure:

@@ -22,6 +22,7 @@ from layerlab.lab.report.page import (
     Text,
 )
 from layerlab.lab.report.race import environment_section
+from layerlab.lab.report.words import plain
 from layerlab.projection.inspection import text
 from layerlab.projection.inspection.text import Record
 
@@ -39,7 +40,7 @@ def inspection_page(run: RunFolder) -> Page:
     first, *others = [_sentence(words) for words in record["findings"]]
     return Page(
         f"Vectors of {record['file']}",
-        text.inspection_title(record),
+        plain(text.inspection_title(record)),
         [
             Callout("measured", first),
             KeyFigures(_key_figures(record)),
