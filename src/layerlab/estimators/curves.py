@@ -64,12 +64,17 @@ def exact_variances(
         samples: evaluations an estimate; leave-one-out and the pairs need 2 and are left out below.
         names: of `NAMES`.
 
+    Raises:
+        UserError: an unknown name.
+
     >>> space = Space.parse(bits=1)
     >>> values = torch.tensor([0.0, 1.0], dtype=torch.float64)
     >>> found = exact_variances(values, Moments.of(space, values, space.default()), 2)
     >>> {name: exact.trace for name, exact in found.items()}["leave-one-out"]
     0.0625
     """
+    if unknown := [name for name in names if name not in NAMES]:
+        raise UserError(f"there is no exact variance of {unknown[0]!r}; there are {', '.join(NAMES)}")
     ways: dict[str, Callable[[], Exact]] = {
         "reinforce": lambda: with_baseline(moments, 0.0, samples),
         "mean": lambda: with_baseline(moments, moments.mean, samples),
@@ -80,8 +85,6 @@ def exact_variances(
         if moments.space.kind == "bits":
             ways["arm"] = lambda: antithetic(values, moments, samples, "arm")
             ways["disarm"] = lambda: antithetic(values, moments, samples, "disarm")
-    if unknown := [name for name in names if name not in NAMES]:
-        raise UserError(f"there is no exact variance of {unknown[0]!r}; there are {', '.join(NAMES)}")
     return {name: ways[name]() for name in names if name in ways}
 
 

@@ -73,7 +73,7 @@ class CosetCode(ABC):
         """Lines with signs, packed: (last - first, words), a bit for each minus."""
         walsh = walsh_functions(self.dim)
         out = np.empty((last - first, walsh.shape[1]), np.uint64)
-        for start, stop in self._whole_cosets(first, last):
+        for start, stop in self._by_coset(first, last):
             coset = start // self.dim
             part = walsh[start - coset * self.dim : stop - coset * self.dim]
             np.bitwise_xor(
@@ -81,7 +81,8 @@ class CosetCode(ABC):
             )
         return out
 
-    def _whole_cosets(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+    def _by_coset(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The lines from ``first`` on in pieces that lie in one coset each."""
         while first < last:
             stop = min(last, (first // self.dim + 1) * self.dim)
             yield first, stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -147,11 +146,10 @@ def _context() -> Any:
 def _sendable(f: Function) -> None:
     import pickle
 
-    error: BaseException | None = None
-    with contextlib.suppress(AttributeError, TypeError, pickle.PicklingError):
+    try:
         pickle.dumps(f)
-        return
-    raise UserError(
-        f"other processes cannot be sent {getattr(f, '__qualname__', f)!r}; name it as FILE.py:FUNC, "
-        "or define it at the top of a module"
-    ) from error
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise UserError(
+            f"other processes cannot be sent {getattr(f, '__qualname__', f)!r}; name it as FILE.py:FUNC, "
+            "or define it at the top of a module"
+        ) from error

@@ -16,7 +16,7 @@ from layerlab.estimators.calls import Calls, Table
 from layerlab.estimators.enumeration import MOST_OUTCOMES, Progress, joint, probabilities, tabulate
 from layerlab.estimators.estimation import estimate
 from layerlab.estimators.inspection.contenders import Contender, Refused, contenders
-from layerlab.estimators.inspection.point import Effort, Row, check_size, look
+from layerlab.estimators.inspection.point import Effort, Row, check_size, look, span
 from layerlab.estimators.inspection.probe import Probe, probe
 from layerlab.estimators.inspection.summary import summary
 from layerlab.estimators.inspection.sweep import sweep
@@ -219,17 +219,11 @@ def _parts(
 ) -> tuple[Progress | None, Progress | None, Progress | None]:
     """Progress of the table, of the estimators, of the curve."""
     second = first + (1 - first) * 0.7
-    return _span(progress, 0.0, first), _span(progress, first, second), _span(progress, second, 1.0)
+    return span(progress, 0.0, first), span(progress, first, second), span(progress, second, 1.0)
 
 
 def _share(progress: Progress | None, position: int, count: int) -> Progress | None:
-    return _span(progress, position / count, (position + 1) / count)
-
-
-def _span(progress: Progress | None, start: float, stop: float) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda share, words: progress(start + (stop - start) * share, words)
+    return span(progress, position / count, (position + 1) / count)
 
 
 def _overheads(rows: Sequence[Row], space: Space, parameters: Tensor, samples: int) -> dict[str, float]:

@@ -296,11 +296,11 @@ def _trials(
     by_value = [contender for contender in contenders if not contender.estimator.differentiable]
     by_slope = [contender for contender in contenders if contender.estimator.differentiable]
     share = len(by_value) / max(1, len(contenders))
-    found = _run(by_value, f, family, effort, cheap, _part(progress, 0.0, share))
+    found = _run(by_value, f, family, effort, cheap, span(progress, 0.0, share))
     refused: list[Refused] = []
     for number, contender in enumerate(by_slope):
         start = share + (1 - share) * number / len(by_slope)
-        part = _part(progress, start, start + (1 - share) / len(by_slope))
+        part = span(progress, start, start + (1 - share) / len(by_slope))
         try:
             found |= _run([contender], f, family, effort, asked, part)
         except UserError as error:
@@ -321,7 +321,8 @@ def _run(
     return {contender.name: one for contender, one in zip(contenders, trials, strict=True)}
 
 
-def _part(progress: Progress | None, start: float, stop: float) -> Progress | None:
+def span(progress: Progress | None, start: float, stop: float) -> Progress | None:
+    """The progress of a part of the work, told as that of the whole."""
     if progress is None:
         return None
     return lambda share, words: progress(start + (stop - start) * share, words)

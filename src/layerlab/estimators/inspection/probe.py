@@ -25,7 +25,8 @@ class Probe:
 
     Attributes:
         deterministic: the same samples gave the same values.
-        alone: a sample's value does not depend on the samples beside it.
+        alone: a sample's value does not depend on the samples beside it, as far as an f that is not deterministic
+            lets it be seen.
         noise: mean of Var(f | x); 0 when deterministic.
         noise_in_score: mean of Var(f | x) |s(x)|^2: what it adds to the variance of one sample's estimate.
         seconds: for one evaluation, in a batch.

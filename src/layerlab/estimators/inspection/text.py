@@ -144,7 +144,8 @@ def test(entry: Record) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """A time with two digits, in a unit that suits it.
+
     >>> duration(0.00025), duration(0.0123), duration(2.0)
     ('250 µs', '12 ms', '2 s')
     """

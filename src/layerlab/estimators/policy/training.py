@@ -24,7 +24,7 @@ from layerlab.estimators.policy.evaluation import evaluate
 from layerlab.estimators.policy.learner import Learner
 from layerlab.estimators.policy.networks import Policy
 from layerlab.estimators.policy.rollouts import Episodes, collect
-from layerlab.estimators.policy.settings import BASELINES, Settings
+from layerlab.estimators.policy.settings import BASELINES, COUPLED, Settings
 from layerlab.estimators.policy.source import Source
 from layerlab.lab.checkpoint import Progress, load_checkpoint, save_checkpoint
 from layerlab.lab.interrupts import interruptible
@@ -267,5 +267,5 @@ class _Run:
         """The gradient's variance with every baseline, on one batch."""
         wanted = [name for name in BASELINES if name != "value" or self.learner.value is not None]
         if self.settings.batch < 2 * self.settings.groups:
-            wanted = [name for name in wanted if name not in ("optimal", "leave-one-out")]
+            wanted = [name for name in wanted if name not in COUPLED]
         return {f"variance_{name}": self.learner.gradient(episodes, name).variance for name in wanted}

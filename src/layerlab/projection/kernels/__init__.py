@@ -1,1 +1,1 @@
-"""Compiled loops over pairs of vectors; imported only where they run, for numba is slow to load."""
+"""Compiled loops, over pairs and of the Hadamard transform; imported only where they run, for numba is slow to load."""

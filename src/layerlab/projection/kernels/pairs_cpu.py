@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -17,10 +16,10 @@ from layerlab.lab.kernels.jit import allocating, kernel
 
 # Elements looked at together: one comparison decides that none of them is near enough.
 _CHUNK = 64
-_INT = ir.IntType(64)
 
 
 def _intrinsic(define: Any) -> Any:
+    """numba's decorator, with the types that mypy asks for and numba does not give."""
     return intrinsic(define)
 
 
