@@ -52,11 +52,11 @@ _RECENT = 20
 class Monitor:
     """Records what passes through each layer at some steps of a training; the others run without any hook.
 
-    The training is not changed: the same weights, bit for bit, with and without. (Equal to rounding only for a
-    `layerlab.segmentation.UNet` with batch norm on a CPU: it computes norm and activation in one step while nobody
-    listens to them, and a watched step in torch's two.) Only the class `torch.nn.Module`
-    itself is understood: models under `torch.compile` or `torch.nn.DataParallel` are refused. Gradients are those
-    that `torch.Tensor.backward` computes: under a gradient scaler they carry its factor.
+    The training is not changed: the same weights, bit for bit, with and without. (Equal to
+    rounding only for a `layerlab.segmentation.UNet` on a CPU: it takes another layout, and joins norm and activation,
+    while nobody looks on.) Only the class `torch.nn.Module` itself is understood: models under `torch.compile` or
+    `torch.nn.DataParallel` are refused. Gradients are those that `torch.Tensor.backward` computes: under a gradient
+    scaler they carry its factor.
 
     Args:
         model: the model that trains.
