@@ -186,3 +186,11 @@ def test_the_operator_refuses_what_its_kernels_would_misread() -> None:
     ):
         with pytest.raises(UserError, match="expected q, k, v of one dtype"):
             torch.ops.layerlab.linear_attention(*wrong)
+
+
+def test_what_is_said_twice_so_that_numba_is_not_imported_is_the_same() -> None:
+    from layerlab.attention.kernels import forward_cpu, rows
+
+    assert operators._CHUNK == forward_cpu.CHUNK
+    numbers = {kind.name: number for kind, number in operators.KINDS.items()}
+    assert numbers == {"identity": rows.IDENTITY, "elu": rows.ELU, "relu": rows.RELU}
