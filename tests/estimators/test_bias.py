@@ -49,3 +49,16 @@ def test_constant_estimates_are_on_the_spot_or_off() -> None:
 def test_too_few_repetitions() -> None:
     with pytest.raises(UserError, match="at least 8 repetitions"):
         bias_test(noise(7, 1), torch.zeros(1))
+
+
+def test_a_reference_of_another_shape_or_a_level_that_is_none_is_refused() -> None:
+    estimates = noise(10, 3)
+    with pytest.raises(
+        UserError, match=r"expected a reference of the shape of an estimate, \(3,\), got \(1,\)"
+    ):
+        bias_test(estimates, torch.zeros(1))
+    with pytest.raises(UserError, match=r"expected a reference_error of the shape .*, got \(2,\)"):
+        bias_test(estimates, torch.zeros(3), torch.ones(2))
+    for level in (0.0, 1.0, math.nan):
+        with pytest.raises(UserError, match="expected a level between 0 and 1"):
+            bias_test(estimates, torch.zeros(3), level=level)

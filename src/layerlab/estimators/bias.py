@@ -63,7 +63,7 @@ def bias_test(
         level: chance that an unbiased estimator fails.
 
     Raises:
-        UserError: fewer than 8 repetitions.
+        UserError: fewer than 8 repetitions, a reference of another shape, or a level that is no probability.
 
     >>> noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)).double()
     >>> bias_test(noise, torch.zeros(3)).passed, bias_test(noise + 0.3, torch.zeros(3)).passed
@@ -72,6 +72,14 @@ def bias_test(
     count = len(estimates)
     if count < 8:
         raise UserError(f"expected at least 8 repetitions to test a bias, got {count}")
+    if not 0 < level < 1:
+        raise UserError(f"expected a level between 0 and 1, got {level}; take e.g. {LEVEL}")
+    for name, given in (("reference", reference), ("reference_error", reference_error)):
+        # One number would be taken for all coordinates.
+        if given is not None and given.shape != estimates.shape[1:]:
+            raise UserError(
+                f"expected a {name} of the shape of an estimate, {tuple(estimates.shape[1:])}, got {tuple(given.shape)}"
+            )
     found = estimates.double().reshape(count, -1)
     wanted = reference.double().reshape(-1)
     off = found.mean(0) - wanted
