@@ -66,3 +66,19 @@ def test_the_global_random_state_is_left_alone_and_the_line_says_what_it_is() ->
 def test_another_width_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="expected a tensor"):
         layer("gaussian", 1 / 3)(rows(*shape))
+
+
+@pytest.mark.parametrize(("kind", "density"), [("gaussian", 1 / 3), ("sparse", 0.02)])
+def test_what_is_no_tensor_or_of_another_dtype_is_refused(kind: str, density: float) -> None:
+    made = layer(kind, density)
+    with pytest.raises(UserError, match=r"expected a tensor .* to project, got list"):
+        made([1.0] * 60)  # type: ignore[arg-type]
+    for dtype in (torch.float32, torch.int64):
+        with pytest.raises(UserError, match=rf"expected torch\.float64, as the module is, got {dtype}"):
+            made(rows(2, 60).to(dtype))
+
+
+def test_under_autocast_the_dtypes_may_differ() -> None:
+    made = layer("gaussian", 1 / 3).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made(rows(2, 60).bfloat16()).shape == (2, 12)

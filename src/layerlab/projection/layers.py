@@ -85,11 +85,15 @@ class JLProjection(nn.Module):
             ``(..., n)``.
 
         Raises:
-            UserError: the last dimension is not d.
+            UserError: no tensor, another last dimension than d, or another dtype than the module's.
         """
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise UserError(f"expected a tensor (..., {self.in_features}) to project, got {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] != self.in_features:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise UserError(f"expected a tensor (..., {self.in_features}) to project, got {got}")
         buffers = self._buffers
+        numbers = buffers.get("matrix", buffers.get("values"))
+        if numbers is not None and x.dtype != numbers.dtype and not _cast(x):
+            raise UserError(f"expected {numbers.dtype}, as the module is, got {x.dtype}; convert one of them")
         if (rows := buffers.get("rows")) is not None and (signs := buffers.get("signs")) is not None:
             return subsampled(x, signs, rows)
         if (matrix := buffers.get("matrix")) is not None:
@@ -107,3 +111,8 @@ class JLProjection(nn.Module):
     def extra_repr(self) -> str:
         """What the module's line in a printed model says."""
         return f"{self.in_features} to {self.out_features}, {self.kind}"
+
+
+def _cast(x: Tensor) -> bool:
+    """Whether autocast brings what x is multiplied with to its dtype."""
+    return x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
