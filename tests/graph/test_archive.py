@@ -83,6 +83,8 @@ def _with(**changes: Any) -> Callable[[bytes], bytes]:
         _with(edge_target=np.array([1, 2])),
         _with(feature_indices=np.array([0, 1, 0, 77])),
         _with(feature_indptr=np.array([0, 3, 1, 2, 4, 4])),
+        _with(feature_indices=np.array([0, 1, 0, 2**32 + 1])),
+        _with(labels=np.array([0, 1, 1, 0, 2**64 - 1], dtype=np.uint64)),
         _with(feature_values=np.array([1, np.nan, 2, 3], dtype=np.float32)),
         _with(feature_values=np.array(["a", "b", "c", "d"])),
         _with(edge_target=np.array([1, 2, 1], np.complex64)),

@@ -265,6 +265,13 @@ def test_a_folder_has_to_be_given_again(run: Path) -> None:
         attention_report(run)
 
 
+def test_a_name_that_is_none_is_a_folders(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    edit(copy, lambda config: config.update(data=["cora"]))
+    with pytest.raises(UserError, match="give the folder after the run"):
+        attention_report(copy)
+
+
 def test_another_data_set_of_a_known_name_is_refused(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     edit(copy, lambda config: config.update(data="cora"))

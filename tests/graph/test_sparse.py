@@ -158,3 +158,17 @@ def test_a_transposed_pattern_outlives_what_it_was_made_of() -> None:
 def test_what_the_dtype_cannot_hold_is_refused(dtype: torch.dtype) -> None:
     with pytest.raises(UserError, match=rf"row 1, column 0 is 1e\+300: expected finite values of {dtype}"):
         SparseMatrix.from_scipy(scipy_sparse.csr_array([[0.0, 1.0], [1e300, 0.0]]), dtype)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([-2], r"rows in 0 \.\.\. 2, got -2 to -2"),
+        ([0, 3], r"rows in 0 \.\.\. 2, got 0 to 3"),
+        ([0.9], "list of rows, got shape .* torch.float32"),
+        ([True, False, True], "list of rows, got shape .* torch.bool"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(index: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SparseMatrix.from_dense(torch.eye(3)).rows(torch.tensor(index))

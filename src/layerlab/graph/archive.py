@@ -65,11 +65,16 @@ def encode(dataset: NodeDataset) -> bytes:
 
 
 def _whole(arrays: Mapping[str, np.ndarray[Any, Any]], name: str, dtype: type[np.signedinteger[Any]]) -> Any:
-    """Whole numbers; a cast alone would take complex ones, and make others of fractions."""
+    """Whole numbers; a cast alone would take complex ones, and make others of fractions and of what is too large."""
     array = arrays[name]
     if array.dtype.kind not in "iu":
         raise UserError(f"expected whole numbers as {name}, got {array.dtype}")
-    return array.astype(dtype)
+    whole = array.astype(dtype)
+    if not np.array_equal(whole, array):
+        raise UserError(
+            f"expected numbers of {np.dtype(dtype)} as {name}, got {array.min()} to {array.max()}"
+        )
+    return whole
 
 
 def _read(arrays: Mapping[str, np.ndarray[Any, Any]]) -> NodeDataset:

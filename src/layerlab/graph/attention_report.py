@@ -253,7 +253,7 @@ def _data_of(run: RunFolder, data: str | None) -> NodeDataset:
     if data is not None:
         return load(data, need_labels=False)
     name = run.meta["config"].get("data")
-    if name not in KNOWN:
+    if not isinstance(name, str) or name not in KNOWN:
         raise UserError(
             f"the run was trained on a folder named {name!r}: give the folder after the run", file=run.path
         )

@@ -41,12 +41,12 @@ def expect_tensors(*given: object) -> None:
             raise UserError(f"expected a tensor, got {type(value).__name__}; convert it with torch.as_tensor")
 
 
-def expect_nodes(nodes: Tensor, count: int) -> None:
-    """UserError where these are no list of positions among ``count`` nodes."""
+def expect_nodes(nodes: Tensor, count: int, what: str = "nodes") -> None:
+    """UserError where these are no list of positions among ``count`` nodes (or rows)."""
     if nodes.ndim != 1 or nodes.is_floating_point() or nodes.is_complex() or nodes.dtype == torch.bool:
-        raise UserError(f"expected a list of nodes, got shape {tuple(nodes.shape)}, {nodes.dtype}")
+        raise UserError(f"expected a list of {what}, got shape {tuple(nodes.shape)}, {nodes.dtype}")
     if len(nodes) and not (int(nodes.min()) >= 0 and int(nodes.max()) < count):
-        raise UserError(f"expected nodes in 0 ... {count - 1}, got {int(nodes.min())} to {int(nodes.max())}")
+        raise UserError(f"expected {what} in 0 ... {count - 1}, got {int(nodes.min())} to {int(nodes.max())}")
 
 
 class Pattern:
@@ -304,9 +304,13 @@ class SparseMatrix:
     def rows(self, index: Tensor) -> SparseMatrix:
         """The given rows, in the given order, as a new matrix; differentiable in the values.
 
+        Raises:
+            UserError: an index that is no list of integers, or out of range.
+
         >>> SparseMatrix.from_dense(torch.eye(3)).rows(torch.tensor([2, 0])).to_dense().tolist()
         [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
         """
+        expect_nodes(index, self.shape[0], "rows")
         crow, wanted = self.crow.long(), index.long()
         counts = crow[wanted + 1] - crow[wanted]
         offsets = torch.zeros(len(wanted) + 1, dtype=torch.int64, device=counts.device)

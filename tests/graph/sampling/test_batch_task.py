@@ -156,6 +156,15 @@ def test_a_partition_needs_processes() -> None:
         BatchTask(dataset, parts, Settings("gcn"), Batching(), partition="hash")
 
 
+def test_workers_and_lists_of_fanouts_are_checked() -> None:
+    dataset = planted(nodes=60)
+    parts = parts_for(dataset, "random", 0)
+    with pytest.raises(UserError, match="expected workers >= 1, got 0"):
+        BatchTask(dataset, parts, Settings("gcn"), Batching(), workers=0)
+    with pytest.raises(UserError, match="list of numbers of neighbours, one a layer, got 5"):
+        Batching(8, 5)  # type: ignore[arg-type]
+
+
 def test_fanouts_must_fit_the_layers() -> None:
     with pytest.raises(UserError, match="one fan-out for each of 2 layers, got 3: 15,10,5"):
         task_of("gcn", Batching(20, (15, 10, 5)))

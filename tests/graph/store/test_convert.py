@@ -273,6 +273,18 @@ def test_foreign_features_are_refused(matrix: Any, message: str, tmp_path: Path)
     refuse(tmp_path, message, features=tmp_path / "f.npy")
 
 
+def test_more_classes_than_a_manifest_takes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlab.graph.store.nodes._MOST_CLASSES", 2)
+    (tmp_path / "edges.csv").write_text("1,2\n2,3\n")
+    (tmp_path / "nodes.csv").write_text("id,label\n1,a\n2,b\n3,c\n")
+    refuse(tmp_path, "nodes.csv: expected at most 2 classes, got more", nodes=tmp_path / "nodes.csv")
+    (tmp_path / "nodes.csv").write_text("id,label\n1,a\n2,b\n3,a\n")
+    made = convert(tmp_path / "edges.csv", tmp_path / "store", nodes=tmp_path / "nodes.csv")
+    assert made.class_names == ("a", "b")
+
+
 def test_other_refusals(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -142,6 +142,8 @@ def checked_fanouts(fanouts: Sequence[int]) -> tuple[int, ...]:
     >>> checked_fanouts([15, 10, -1])
     (15, 10, -1)
     """
+    if not isinstance(fanouts, Sequence):
+        raise UserError(f"expected a list of numbers of neighbours, one a layer, got {fanouts!r}")
     for fanout in fanouts:
         if isinstance(fanout, bool) or not isinstance(fanout, int) or not ALL <= fanout < 2**31:
             raise UserError(

@@ -87,6 +87,8 @@ class BatchTask:
         group: Group | None = None,
         partition: str | None = None,
     ) -> None:
+        if workers < 1:
+            raise UserError(f"expected workers >= 1, got {workers}")
         if settings.course and settings.model in ("gcn", "gat"):
             raise UserError(
                 "the course's models train in full batches, as the course does; leave --batch-size out, or choose"

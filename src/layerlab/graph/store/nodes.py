@@ -22,6 +22,8 @@ from layerlab.lab.arrays import BROKEN
 # Columns of a block of features, at least; docs/decisions/0017 says why.
 BLOCK_WIDTH = 16
 _MOST_BLOCKS = 64
+# Their names are kept in memory and in the manifest.
+_MOST_CLASSES = 1_000_000
 _KNOWN = ("id", "label", "split")
 _WORDS = {"train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -116,7 +118,7 @@ def write_nodes(
     if repeated is not None:
         raise UserError(f"node '{repeated[0]}' is listed more than once; ids are unique", file=path)
     count, files = id_files.write_ids(connection, "SELECT id FROM nodes", path, folder, whole=whole)
-    names = _class_names(connection)
+    names = _class_names(connection, path)
     if label is not None:
         files |= _labels(connection, names, path, folder)
     if split is not None:
@@ -128,10 +130,15 @@ def write_nodes(
     return Nodes(count, names, len(columns.features), width, files)
 
 
-def _class_names(connection: Any) -> tuple[str, ...]:
+def _class_names(connection: Any, path: Path) -> tuple[str, ...]:
     """Sorted by name, or by number where all are numbers."""
-    query = "SELECT DISTINCT label FROM nodes WHERE label IS NOT NULL LIMIT 1000000"
+    query = f"SELECT DISTINCT label FROM nodes WHERE label IS NOT NULL LIMIT {_MOST_CLASSES + 1}"
     names = [row[0] for row in connection.sql(query).fetchall()]
+    if len(names) > _MOST_CLASSES:
+        raise UserError(
+            f"expected at most {_MOST_CLASSES:,} classes, got more; is the column 'label' one of classes?",
+            file=path,
+        )
     numeric = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (by_number(name), name)) if numeric else sorted(names))
 
