@@ -172,3 +172,8 @@ def test_what_the_dtype_cannot_hold_is_refused(dtype: torch.dtype) -> None:
 def test_rows_that_are_not_there_are_refused(index: list[int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SparseMatrix.from_dense(torch.eye(3)).rows(torch.tensor(index))
+
+
+def test_rows_are_asked_for_by_a_tensor() -> None:
+    with pytest.raises(UserError, match="expected a tensor, got ndarray"):
+        SparseMatrix.from_dense(torch.eye(3)).rows(np.array([0]))  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ def expect_tensors(*given: object) -> None:
 
 def expect_nodes(nodes: Tensor, count: int, what: str = "nodes") -> None:
     """UserError where these are no list of positions among ``count`` nodes (or rows)."""
+    expect_tensors(nodes)
     if nodes.ndim != 1 or nodes.is_floating_point() or nodes.is_complex() or nodes.dtype == torch.bool:
         raise UserError(f"expected a list of {what}, got shape {tuple(nodes.shape)}, {nodes.dtype}")
     if len(nodes) and not (int(nodes.min()) >= 0 and int(nodes.max()) < count):

@@ -115,7 +115,7 @@ class Graph:
 
         Returns:
             The graph, and the permutation: its node i was node ``permutation[i]``. Features and labels follow by
-            ``features.rows(permutation)`` and ``labels[permutation]``.
+            ``features.rows(torch.from_numpy(permutation))`` and ``labels[permutation]``.
 
         >>> path, permutation = Graph.from_edges([2, 0, 3], [0, 3, 1]).reorder()
         >>> permutation.tolist(), path.indices.tolist()
