@@ -124,6 +124,13 @@ def test_not_a_number_is_passed_on() -> None:
     assert out[:, 3].all() and not out[:, :3].any() and not out[:, 4:].any()
 
 
+def test_what_is_shut_lets_no_infinity_through() -> None:
+    x, norm = drawn(2, 8, 4, 4).requires_grad_(), norm_of(8)
+    out = activated(x, norm, nn.ReLU())
+    g = torch.where(out > 0, 1.0, torch.inf).contiguous(memory_format=torch.channels_last)
+    assert all(bool(found.isfinite().all()) for found in torch.autograd.grad(out, [x, *norm.parameters()], g))
+
+
 def test_who_is_served() -> None:
     x, norm = drawn(2, 8, 4, 5), norm_of(8)
     assert served(x, norm)

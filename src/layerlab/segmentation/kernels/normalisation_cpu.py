@@ -29,6 +29,12 @@ def _normal(distance: Any, scale: Any, shift: Any) -> Any:
     return add(multiply(distance, scale), shift)
 
 
+@inline
+def _let_through(zero: Any, z: Any, number: Any, below: Any) -> Any:
+    """The number where z is above zero, else ``below`` times it: 0 of any number, also an infinite one, for ReLU."""
+    return where_positive(z, number, where_positive(below, multiply(number, below), zero))
+
+
 @kernel
 def moments(x: Any, sums: Any, first: int, last: int) -> None:
     """Of chunks ``first ... last - 1``: sums of ``x - x[0]`` and of its square, ``x[0]`` being the chunk's first row.
@@ -95,7 +101,7 @@ def activated(x: Any, mean: Any, scale: Any, shift: Any, slope: Any, out: Any, f
             at = row * channels + c
             distance = subtract(load(zero, numbers, at), load(zero, mean, c))
             z = _normal(distance, load(zero, scale, c), load(zero, shift, c))
-            store(to, at, where_positive(z, z, multiply(z, below)))
+            store(to, at, _let_through(zero, z, z, below))
 
 
 @kernel
@@ -123,7 +129,7 @@ def gradient_sums(
             for row in range(begin, end):
                 at = row * channels + c
                 distance, h = subtract(load(zero, numbers, at), middle), load(zero, given, at)
-                h = where_positive(_normal(distance, factor, offset), h, multiply(h, below))
+                h = _let_through(zero, _normal(distance, factor, offset), h, below)
                 plain, weighted = add(plain, h), add(weighted, multiply(h, distance))
             to = U(2 * chunk) * channels + c
             store(out, to, plain)
@@ -159,6 +165,6 @@ def gradient(
             at = row * channels + c
             distance = subtract(load(zero, numbers, at), load(zero, mean, c))
             h, factor = load(zero, given, at), load(zero, scale, c)
-            h = where_positive(_normal(distance, factor, load(zero, shift, c)), h, multiply(h, below))
+            h = _let_through(zero, _normal(distance, factor, load(zero, shift, c)), h, below)
             rest = multiply(load(zero, slant, c), distance)
             store(to, at, add(add(multiply(factor, h), rest), load(zero, level, c)))
