@@ -90,6 +90,8 @@ def difference(found: Sequence[float], expected: Sequence[float]) -> dict[str, f
 def growth(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     """The exponent of ``y = c x^exponent`` by least squares of the logarithms, with its standard error.
 
+    Through two points a line passes without any: the error is 0 then.
+
     >>> fit = growth([1, 10, 100], [3, 30, 300])
     >>> round(fit["exponent"], 6), round(fit["error"], 6), round(fit["factor"], 6)
     (1.0, 0.0, 3.0)
@@ -97,4 +99,6 @@ def growth(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     from scipy.stats import linregress
 
     fit = linregress(np.log(x), np.log(y))
-    return {"exponent": float(fit.slope), "error": float(fit.stderr), "factor": float(np.exp(fit.intercept))}
+    # Of two points some versions of scipy say 0, and newer ones that it is unknown.
+    error = float(fit.stderr) if len(x) > 2 else 0.0
+    return {"exponent": float(fit.slope), "error": error, "factor": float(np.exp(fit.intercept))}

@@ -73,8 +73,10 @@ def timed() -> Iterator[Clock]:
         clock.add(KERNEL + kernel.__name__, time.perf_counter() - started)
 
     threads.run = timed_run
+    # There is one cycle; torch before 2.13 warns unless it is told what to do with others.
+    cpu = [torch.profiler.ProfilerActivity.CPU]
     try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        with torch.profiler.profile(activities=cpu, acc_events=True) as recorded:
             yield clock
     finally:
         threads.run = run
