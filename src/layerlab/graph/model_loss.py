@@ -17,6 +17,7 @@ from layerlab.graph.loss import cross_entropy
 from layerlab.graph.models import GAT, GCN, MLP, SGC
 from layerlab.graph.sparse import SparseMatrix
 from layerlab.lab import kernels, private
+from layerlab.lab.kernels.listeners import heard
 from layerlab.lab.kernels.registration import direct, plain
 
 _Parts = tuple[list[one_step.Layer], list[Tensor | None]]
@@ -164,7 +165,7 @@ class ModelLoss:
             for name in private.own_module_hooks:
                 if own.get(name, True):
                     return False
-        return not any(hooks is None or hooks for hooks in private.module_hooks)
+        return not heard()
 
     def _fit(
         self, layers: list[one_step.Layer], parameters: list[Tensor | None], labels: Tensor
